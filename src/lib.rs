@@ -1,0 +1,5 @@
+//! kdbg: kernel debugging sessions as code.
+pub mod error;
+pub mod event;
+pub mod recipe;
+pub mod report;

@@ -1,0 +1,2 @@
+//! The room of the recipe.
+pub mod types;

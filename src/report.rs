@@ -1,0 +1,2 @@
+//! The room of the report.
+pub mod model;

@@ -1,0 +1,319 @@
+//! `report.json`, as types: the names here are read by programs outside this repository (docs/report.md).
+//!
+//! Pure: no file, no process. Every other format is rendered from a [`Report`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ErrorKind;
+
+/// The version of the schema that [`Report::schema`] carries.
+pub const SCHEMA: u32 = 1;
+
+/// The result of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Always [`SCHEMA`].
+    pub schema: u32,
+    /// The recipe that ran.
+    pub recipe: RecipeInfo,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it ended early, if it did.
+    pub error: Option<ErrorInfo>,
+    /// The kernel that ran; none when the run ended before there was one.
+    pub kernel: Option<KernelInfo>,
+    /// The machine it ran on; none when the run ended before there was one.
+    pub machine: Option<MachineInfo>,
+    /// Every probe of the recipe, in its order.
+    pub probes: Vec<ProbeResult>,
+    /// Every hit, in the order of time.
+    pub hits: Vec<Hit>,
+    /// Every step of the trigger that started, in order.
+    pub trigger: Vec<StepResult>,
+    /// Every expectation, those of the steps' exit codes included.
+    pub expectations: Vec<ExpectationResult>,
+    /// What took how long, in milliseconds; the keys end in `_ms`. Volatile.
+    pub timings: BTreeMap<String, u64>,
+    /// What the user should know: nothing is decided silently.
+    pub warnings: Vec<String>,
+    /// The other files of the run, by name, relative to this one.
+    pub files: BTreeMap<String, String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Every expectation held.
+    Passed,
+    /// The run went through; an expectation did not hold.
+    Failed,
+    /// The run ended early; `error` says why.
+    Error,
+    /// The user stopped it.
+    Interrupted,
+}
+
+/// Which recipe ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipeInfo {
+    /// Its name.
+    pub name: String,
+    /// Its question.
+    pub about: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Why a run ended early.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorInfo {
+    /// Which part failed; decides the exit code.
+    pub kind: ErrorKind,
+    /// What happened.
+    pub message: String,
+    /// What mends it.
+    pub hint: Option<String>,
+}
+
+/// Which kernel ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelInfo {
+    /// The version that the recipe asked for.
+    pub version: String,
+    /// `uname -r` of the build.
+    pub release: String,
+    /// GNU build-id of vmlinux, in hexadecimal.
+    pub build_id: String,
+    /// The cache key.
+    pub key: String,
+    /// The full vmlinux, with debug information. Volatile: a path of the host.
+    pub vmlinux: String,
+}
+
+/// Which machine the kernel ran on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineInfo {
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// QEMU's version.
+    pub qemu: String,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory, like `256M`.
+    pub memory: String,
+    /// Whether the guest was forked from a template instead of booted.
+    pub forked: bool,
+}
+
+/// What became of a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// Its name.
+    pub name: String,
+    /// Where the recipe put it.
+    pub at: String,
+    /// What that resolved to.
+    pub locations: Vec<Location>,
+    /// How many hits were collected.
+    pub hits: u64,
+    /// Whether it reached its limit and was disarmed.
+    pub disarmed: bool,
+}
+
+/// One address a probe stops at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// The address, in hexadecimal with `0x`.
+    pub address: String,
+    /// The function whose code is there (for an inlined copy: the function that it was inlined into).
+    pub symbol: String,
+    /// Source file, relative to the kernel tree.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+    /// Whether this is an inlined copy of the probed function.
+    pub inlined: bool,
+}
+
+/// In which context the CPU was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Context {
+    /// A task's own code: system call, fault, exit or kernel thread.
+    Process,
+    /// Serving a softirq.
+    Softirq,
+    /// In an interrupt handler.
+    Hardirq,
+    /// In a non-maskable interrupt.
+    Nmi,
+}
+
+impl Context {
+    /// The word used in the report.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Context::Process => "process",
+            Context::Softirq => "softirq",
+            Context::Hardirq => "hardirq",
+            Context::Nmi => "nmi",
+        }
+    }
+}
+
+/// One stop that belongs to a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hit {
+    /// Counts from 1, over all probes.
+    pub index: u64,
+    /// The probe's name.
+    pub probe: String,
+    /// The virtual CPU that stopped, from 0.
+    pub cpu: u32,
+    /// The current task on that CPU.
+    pub task: Task,
+    /// The context that the CPU was in; none when it could not be read.
+    pub context: Option<Context>,
+    /// The kernel's `jiffies`; none when it could not be read. Volatile.
+    pub jiffies: Option<u64>,
+    /// The stack, innermost frame first.
+    pub frames: Vec<Frame>,
+    /// The recipe's `show` expressions.
+    pub shown: Vec<Var>,
+    /// Kernel objects that were recognised.
+    pub decoded: Vec<Decoded>,
+    /// The returned value, for probes on a return.
+    pub returned: Option<Var>,
+    /// What the hit cost. Volatile.
+    pub cost: Cost,
+}
+
+/// The current task of a hit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// `task_struct.comm`; none when it could not be read.
+    pub comm: Option<String>,
+    /// The thread's id (`task_struct.pid`).
+    pub pid: Option<i64>,
+    /// The process's id (`task_struct.tgid`).
+    pub tgid: Option<i64>,
+}
+
+/// One frame of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// 0 is the innermost.
+    pub level: u32,
+    /// The program counter in this frame, in hexadecimal with `0x`.
+    pub address: String,
+    /// The function, inlined ones included.
+    pub symbol: String,
+    /// `address` minus the start of the function whose code it is (for an inlined frame: the function that it was inlined into).
+    pub offset: Option<u64>,
+    /// Source file, relative to the kernel tree.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+    /// Whether the function was inlined into the next frame.
+    pub inlined: bool,
+    /// The arguments.
+    pub args: Vec<Var>,
+    /// The locals, macro temporaries left out.
+    pub locals: Vec<Var>,
+    /// How many macro temporaries were left out of `locals`.
+    pub hidden: u32,
+}
+
+/// A named value, or why it could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Var {
+    /// Name of the argument or local, or of the `show` entry.
+    pub name: String,
+    /// C type; none where the debugger does not tell.
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    /// The value as GDB prints it; none when not available.
+    pub value: Option<String>,
+    /// Whether there is a value.
+    pub available: bool,
+    /// Why there is none.
+    pub why: Option<Why>,
+}
+
+/// Why a value could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// The compiler kept no trace of it at this place.
+    #[serde(rename = "optimized out")]
+    OptimizedOut,
+    /// The program counter lies before every range in which the compiler says where it is.
+    #[serde(rename = "not set yet")]
+    NotSetYet,
+    /// The expression or the memory could not be read.
+    #[serde(rename = "unreadable")]
+    Unreadable,
+}
+
+impl Why {
+    /// The words used in the report.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::OptimizedOut => "optimized out",
+            Why::NotSetYet => "not set yet",
+            Why::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// A kernel object that was recognised behind a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decoded {
+    /// The expression that led to it.
+    pub expression: String,
+    /// What it is, like `sk_buff`.
+    pub kind: String,
+    /// One line for people.
+    pub summary: String,
+    /// Its fields by name.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// What a hit cost, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// How long the guest stood still, from GDB's report of the stop to its word that the guest runs again.
+    pub stop_us: u64,
+    /// How much of that was spent on collecting.
+    pub collect_us: u64,
+}
+
+/// How a step of the trigger went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepResult {
+    /// Its name.
+    pub name: String,
+    /// Its exit code (128 + signal when a signal ended it); none when it did not end by itself.
+    pub exit_code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    /// How long it took, hits included. Volatile.
+    pub duration_ms: u64,
+    /// Whether it was killed for exceeding its timeout.
+    pub timed_out: bool,
+}
+
+/// Whether something that must be seen was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectationResult {
+    /// What was asked, as a sentence.
+    pub text: String,
+    /// Whether it held.
+    pub passed: bool,
+    /// What was seen.
+    pub detail: String,
+}
