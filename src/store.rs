@@ -1,0 +1,299 @@
+//! Where things are kept: the cache that all runs share, and the directory of one run.
+//!
+//! Cache entries are built in `staging/`, beside their place, and renamed into it under a lock, so that no half-written
+//! entry is ever seen. What a killed kdbg left in `staging/` is swept by the next one.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+
+use crate::error::{Error, IoContext, Result};
+use crate::event::Cancel;
+
+/// The environment variable that moves the cache.
+pub const CACHE_VARIABLE: &str = "KDBG_CACHE_DIR";
+
+/// The cache: kernel sources, object folders, built kernels, images.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Where the cache is: `$KDBG_CACHE_DIR`, else `kdbg` in the user's cache folder (XDG).
+    ///
+    /// # Errors
+    /// There is no home folder.
+    pub fn place() -> Result<PathBuf> {
+        if let Some(path) = std::env::var_os(CACHE_VARIABLE).filter(|path| !path.is_empty()) {
+            return std::path::absolute(PathBuf::from(path)).or_host("find the cache folder");
+        }
+        let folders = etcetera::base_strategy::choose_base_strategy().map_err(|error| {
+            Error::host(format!("cannot find the user's cache folder: {error}"))
+                .hint(format!("set {CACHE_VARIABLE} to a folder"))
+        })?;
+        Ok(folders.cache_dir().join("kdbg"))
+    }
+
+    /// Opens the cache, making it if need be, and proves that it can be written.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written.
+    pub fn open() -> Result<Cache> {
+        let root = Self::place()?;
+        let hint = |error: Error| {
+            error.hint(format!("set {CACHE_VARIABLE} to a folder with 6 GiB of space that you can write"))
+        };
+        for folder in ["sources", "objects", "kernels", "images", "locks", "staging"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).or_host(format!("make the cache folder {}", path.display())).map_err(hint)?;
+        }
+        tempfile::tempfile_in(root.join("staging"))
+            .or_host(format!("write into the cache {}", root.display()))
+            .map_err(hint)?;
+        let cache = Cache { root };
+        cache.sweep();
+        Ok(cache)
+    }
+
+    /// A folder or file in the cache.
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Takes the lock called `name`, waiting for another kdbg to let go of it; `on_wait` is called once if it has to.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened, or kdbg was interrupted while waiting.
+    pub fn lock(&self, name: &str, cancel: &Cancel, on_wait: impl FnOnce()) -> Result<Lock> {
+        let path = self.path("locks").join(format!("{name}.lock"));
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .or_host(format!("open the lock {}", path.display()))?;
+        let mut on_wait = Some(on_wait);
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(TryLockError::WouldBlock) => {
+                    if let Some(on_wait) = on_wait.take() {
+                        on_wait();
+                    }
+                    cancel.check()?;
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(TryLockError::Error(error)) => return Err(error).or_host(format!("lock {}", path.display())),
+            }
+        }
+    }
+
+    /// A new folder in `staging/`, deleted when dropped unless it was [published](Staging::publish).
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn stage(&self) -> Result<Staging> {
+        let prefix = format!("{}-", std::process::id());
+        let folder = tempfile::Builder::new()
+            .prefix(&prefix)
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir_in(self.path("staging"))
+            .or_host("make a folder in the cache")?;
+        Ok(Staging { folder })
+    }
+
+    /// Deletes what killed processes left in `staging/`.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.path("staging")) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let owner = name.to_string_lossy().split('-').next().and_then(|pid| pid.parse::<u32>().ok());
+            if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// A lock that is held until dropped; the kernel drops it with the process.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// A cache entry in the making.
+#[derive(Debug)]
+pub struct Staging {
+    folder: tempfile::TempDir,
+}
+
+impl Staging {
+    /// Where to build it.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Moves it to `place`, replacing what may be there.
+    ///
+    /// # Errors
+    /// The move failed; the entry is gone then, `place` untouched or empty.
+    pub fn publish(self, place: &Path) -> Result<()> {
+        if place.exists() {
+            fs::remove_dir_all(place).or_host(format!("replace {}", place.display()))?;
+        }
+        fs::rename(self.folder.path(), place).or_host(format!("move a finished entry to {}", place.display()))?;
+        let _ = self.folder.keep();
+        Ok(())
+    }
+}
+
+/// The directory of one run: `runs/<recipe>/<time>`, readable by its owner alone.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Whether kdbg chose the place, and keeps a `latest` there.
+    ours: bool,
+}
+
+impl RunDir {
+    /// Makes the directory: `out` itself if given (it must be empty or absent), else a new one below `runs/<recipe>/`.
+    ///
+    /// # Errors
+    /// It cannot be made, or `out` has something in it.
+    pub fn create(recipe: &str, out: Option<&Path>) -> Result<RunDir> {
+        let hint = |error: Error| error.hint("choose a folder that can be written with --out DIR");
+        match out {
+            Some(path) => Self::create_at(path).map_err(hint),
+            None => Self::create_below(&Path::new("runs").join(recipe)).map_err(hint),
+        }
+    }
+
+    fn create_at(path: &Path) -> Result<RunDir> {
+        fs::create_dir_all(path).or_host(format!("make the run directory {}", path.display()))?;
+        let mut entries = fs::read_dir(path).or_host(format!("read {}", path.display()))?;
+        if entries.next().is_some() {
+            let message = format!("the run directory {} is not empty", path.display());
+            return Err(Error::host(message).hint("name a new folder with --out DIR; nothing was changed"));
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).or_host("close the run directory to others")?;
+        let run = RunDir { path: path.into(), ours: false };
+        run.prove_writable()?;
+        Ok(run)
+    }
+
+    fn create_below(parent: &Path) -> Result<RunDir> {
+        fs::create_dir_all(parent).or_host(format!("make {}", parent.display()))?;
+        let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+        for attempt in 1..100 {
+            let name = if attempt == 1 { time.clone() } else { format!("{time}-{attempt}") };
+            let path = parent.join(name);
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(RunDir { path, ours: true }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).or_host(format!("make the run directory {}", path.display())),
+            }
+        }
+        Err(Error::host(format!("too many runs in one second below {}", parent.display())))
+    }
+
+    fn prove_writable(&self) -> Result<()> {
+        tempfile::tempfile_in(&self.path)
+            .map(drop)
+            .or_host(format!("write into the run directory {}", self.path.display()))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Points `latest`, beside it, at this run. An `--out` directory gets no such link.
+    ///
+    /// # Errors
+    /// The link cannot be made.
+    pub fn mark_latest(&self) -> Result<()> {
+        let (true, Some(parent), Some(name)) = (self.ours, self.path.parent(), self.path.file_name()) else {
+            return Ok(());
+        };
+        let fresh = parent.join(format!(".latest-{}", std::process::id()));
+        let _ = fs::remove_file(&fresh);
+        std::os::unix::fs::symlink(name, &fresh).or_host("make the link `latest`")?;
+        fs::rename(&fresh, parent.join("latest")).or_host("make the link `latest`")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["locks", "staging", "kernels"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let cache = Cache { root: folder.path().into() };
+        (folder, cache)
+    }
+
+    #[test]
+    fn a_published_entry_is_whole_and_an_unpublished_one_is_gone() {
+        let (_folder, cache) = cache();
+        let entry = cache.stage().unwrap();
+        fs::write(entry.path().join("vmlinux"), "x").unwrap();
+        entry.publish(&cache.path("kernels/k")).unwrap();
+        assert_eq!(fs::read_to_string(cache.path("kernels/k/vmlinux")).unwrap(), "x");
+        drop(cache.stage().unwrap());
+        assert_eq!(fs::read_dir(cache.path("staging")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_dead_process_staged_is_swept() {
+        let (_folder, cache) = cache();
+        fs::create_dir(cache.path("staging/4194305-x")).unwrap(); // above the kernel's largest possible pid
+        let own = cache.stage().unwrap();
+        cache.sweep();
+        assert!(!cache.path("staging/4194305-x").exists());
+        assert!(own.path().exists());
+    }
+
+    #[test]
+    fn a_lock_makes_the_second_wait_and_an_interrupt_ends_the_wait() {
+        let (_folder, cache) = cache();
+        let held = cache.lock("a", &Cancel::default(), || {}).unwrap();
+        let cancel = Cancel::default();
+        cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        let mut waited = false;
+        let error = cache.lock("a", &cancel, || waited = true).unwrap_err();
+        assert!(waited);
+        assert_eq!(error.kind, crate::error::ErrorKind::Interrupted);
+        drop(held);
+        cache.lock("a", &Cancel::default(), || {}).unwrap();
+    }
+
+    #[test]
+    fn an_out_directory_with_something_in_it_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("mine"), "x").unwrap();
+        assert!(RunDir::create("r", Some(folder.path())).is_err());
+        assert_eq!(fs::read_to_string(folder.path().join("mine")).unwrap(), "x");
+    }
+
+    #[test]
+    fn latest_follows_the_newest_run() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let run = RunDir::create_below(folder.path()).unwrap();
+            run.mark_latest().unwrap();
+            assert_eq!(fs::canonicalize(folder.path().join("latest")).unwrap(), fs::canonicalize(run.path()).unwrap());
+        }
+    }
+}
