@@ -1,3 +1,225 @@
 //! Kernels: a source, a configuration, and the build of the two, filed in the cache.
+//!
+//! [`obtain`] is the door: it gives a [`KernelBuild`] from the cache, or makes one. An entry `kernels/<key>/` holds
+//! `vmlinux` (all debug information, indexed for GDB), `boot.elf` (stripped, for QEMU), `config` and `kernel.json`; the
+//! key is a hash of source, finished configuration and compiler. `kernels/inputs/` remembers which key the same request
+//! led to before, so that a second run does not even start make.
+
+pub mod build;
 pub mod kconfig;
 pub mod kconfig_tree;
+mod key;
+pub mod source;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, IoContext, Result};
+use crate::event::{Cancel, Events, Phase};
+use crate::process::Tool;
+use crate::store::Cache;
+use build::Workshop;
+use kconfig::Options;
+use source::KernelSource;
+
+/// What a recipe wants of a kernel.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `6.1` or `6.1.192`.
+    pub version: String,
+    /// All fragments and options, merged.
+    pub options: Options,
+    /// How to call the configuration on the screen, like `base+net`.
+    pub label: String,
+}
+
+/// A kernel that is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelBuild {
+    /// What was asked for.
+    pub version: String,
+    /// What its source is called.
+    pub source_id: String,
+    /// The source tree.
+    pub source_tree: PathBuf,
+    /// `uname -r`.
+    pub release: String,
+    /// GNU build-id of vmlinux, in hexadecimal.
+    pub build_id: String,
+    /// The cache key.
+    pub key: String,
+    /// The compiler.
+    pub compiler: String,
+    /// The full vmlinux, indexed for GDB.
+    pub vmlinux: PathBuf,
+    /// The stripped vmlinux, for QEMU.
+    pub boot_image: PathBuf,
+    /// The finished `.config`.
+    pub config: PathBuf,
+    /// Whether it was in the cache.
+    pub cached: bool,
+}
+
+/// `kernel.json` of a cache entry.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    source_id: String,
+    release: String,
+    build_id: String,
+    compiler: String,
+    vmlinux_size: u64,
+    boot_size: u64,
+}
+
+/// The kernel for `request`: cached, or fetched, configured, checked, built and filed.
+///
+/// # Errors
+/// Anything on that way: no such source, a lost option, a file that does not compile, a full disk.
+pub fn obtain(request: &Request, cache: &Cache, events: &Events, cancel: &Cancel) -> Result<KernelBuild> {
+    let compiler = build::compiler(cancel)?;
+    let source = match source::cached(&request.version, cache) {
+        Some(source) => source,
+        None => source::obtain(&request.version, cache, events, cancel)?,
+    };
+    let order = Order { request, source: &source, compiler: &compiler, cache, events, cancel };
+    if let Some(build) = order.known() {
+        return Ok(build);
+    }
+    let lock = format!("objects-{}-{}", source.id, build::ARCH);
+    let _lock = cache.lock(&lock, cancel, || {
+        events.warn("another kdbg is building this kernel source; waiting for it");
+    })?;
+    // What the other one built may be just what is wanted.
+    order.known().map_or_else(|| order.make(), Ok)
+}
+
+/// One request on its way to a build.
+struct Order<'a> {
+    request: &'a Request,
+    source: &'a KernelSource,
+    compiler: &'a str,
+    cache: &'a Cache,
+    events: &'a Events,
+    cancel: &'a Cancel,
+}
+
+impl Order<'_> {
+    fn inputs_file(&self) -> PathBuf {
+        let inputs = key::of_inputs(&self.source.id, &self.request.options, self.compiler);
+        self.cache.path("kernels/inputs").join(inputs)
+    }
+
+    /// The build that the same request led to before.
+    fn known(&self) -> Option<KernelBuild> {
+        let key = fs::read_to_string(self.inputs_file()).ok()?;
+        self.filed(key.trim())
+    }
+
+    /// The cache entry called `key`, if it is whole.
+    fn filed(&self, key: &str) -> Option<KernelBuild> {
+        let folder = self.cache.path("kernels").join(key);
+        let entry: Entry = serde_json::from_str(&fs::read_to_string(folder.join("kernel.json")).ok()?).ok()?;
+        let build = KernelBuild {
+            version: self.request.version.clone(),
+            source_id: entry.source_id,
+            source_tree: self.source.tree.clone(),
+            release: entry.release,
+            build_id: entry.build_id,
+            key: key.into(),
+            compiler: entry.compiler,
+            vmlinux: folder.join("vmlinux"),
+            boot_image: folder.join("boot.elf"),
+            config: folder.join("config"),
+            cached: true,
+        };
+        let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        (size(&build.vmlinux) == entry.vmlinux_size && size(&build.boot_image) == entry.boot_size).then_some(build)
+    }
+
+    fn make(&self) -> Result<KernelBuild> {
+        let folder = format!("objects/{}-{}", self.source.id, build::ARCH);
+        let workshop = Workshop {
+            source: self.source,
+            objects: self.cache.path(folder),
+            events: self.events,
+            cancel: self.cancel,
+        };
+        let detail = format!("{} for Linux {}", self.request.label, self.source.version);
+        let config = self.events.phase(Phase::Configure, detail, || {
+            let config = workshop.configure(&self.request.options)?;
+            let summary = format!("all {} options asked for are set", self.request.options.0.len());
+            Ok((config, summary))
+        })?;
+        let key = key::of_build(&self.source.id, &config, self.compiler);
+        let mut build = match self.filed(&key) {
+            Some(build) => build,
+            None => self.compile_and_file(&workshop, &key)?,
+        };
+        self.remember(&key)?;
+        build.cached = false;
+        Ok(build)
+    }
+
+    fn compile_and_file(&self, workshop: &Workshop<'_>, key: &str) -> Result<KernelBuild> {
+        let log = workshop.objects.join("build.log");
+        let detail = format!("Linux {} with {}", self.source.version, self.request.label);
+        let vmlinux = self.events.phase(Phase::Build, detail, || {
+            let vmlinux = workshop.compile(&log)?;
+            let summary = format!("Linux {} with {}", self.source.version, self.request.label);
+            Ok((vmlinux, summary))
+        })?;
+        self.events.phase(Phase::File, "index for GDB, strip for boot", || {
+            self.file(workshop, &vmlinux, key)?;
+            let build = self.filed(key).ok_or_else(|| Error::kernel("the cache entry just written cannot be read"))?;
+            Ok((build, key.to_string()))
+        })
+    }
+
+    fn file(&self, workshop: &Workshop<'_>, vmlinux: &Path, key: &str) -> Result<()> {
+        let stage = self.cache.stage()?;
+        let full = stage.path().join("vmlinux");
+        let boot = stage.path().join("boot.elf");
+        let copy = |from: &Path, to: &Path| fs::copy(from, to).or_host(format!("copy {}", from.display()));
+        copy(vmlinux, &full)?;
+        copy(&workshop.objects.join(".config"), &stage.path().join("config"))?;
+        let index = Tool::new("gdb-add-index").arg(&full).deadline(Duration::from_secs(300));
+        let strip = Tool::new("strip").args(["-g", "-o"]).arg(&boot).arg(vmlinux);
+        for tool in [strip, index] {
+            let output = tool.output(self.cancel)?;
+            if !output.status.success() {
+                return Err(Error::kernel(format!("`{}` failed: {}", tool.line(), output.tail(3))));
+            }
+        }
+        let size = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).or_host("measure the kernel");
+        let entry = Entry {
+            source_id: self.source.id.clone(),
+            release: workshop.release()?,
+            build_id: build_id(&full)?,
+            compiler: self.compiler.into(),
+            vmlinux_size: size(&full)?,
+            boot_size: size(&boot)?,
+        };
+        let text = serde_json::to_string_pretty(&entry).map_err(|error| Error::kernel(error.to_string()))?;
+        fs::write(stage.path().join("kernel.json"), text).or_host("write the kernel's cache entry")?;
+        stage.publish(&self.cache.path("kernels").join(key))
+    }
+
+    fn remember(&self, key: &str) -> Result<()> {
+        let path = self.inputs_file();
+        fs::create_dir_all(self.cache.path("kernels/inputs")).or_host("write into the cache")?;
+        fs::write(&path, key).or_host(format!("write {}", path.display()))
+    }
+}
+
+/// The GNU build-id of an ELF file, in hexadecimal.
+fn build_id(path: &Path) -> Result<String> {
+    use object::Object;
+    let data = fs::read(path).or_host(format!("read {}", path.display()))?;
+    let file =
+        object::File::parse(&*data).map_err(|error| Error::kernel(format!("vmlinux is not an ELF file: {error}")))?;
+    let id = file.build_id().ok().flatten().ok_or_else(|| Error::kernel("vmlinux has no build-id"))?;
+    Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -41,7 +41,9 @@ pub fn set_supervisor(kdbg: PathBuf) {
 fn supervised(program: &OsStr, args: &[OsString], scrub: Option<&Path>) -> Result<(PathBuf, Vec<OsString>)> {
     let kdbg = match SUPERVISOR.get() {
         Some(path) => path.clone(),
-        None => std::env::current_exe().map_err(|error| Error::host(format!("cannot find kdbg's own file: {error}")))?,
+        None => {
+            std::env::current_exe().map_err(|error| Error::host(format!("cannot find kdbg's own file: {error}")))?
+        }
     };
     let mut line: Vec<OsString> =
         vec![supervisor::VERB.into(), "--parent".into(), std::process::id().to_string().into()];

@@ -43,7 +43,16 @@ impl Cache {
     /// # Errors
     /// The folder cannot be made or written.
     pub fn open() -> Result<Cache> {
-        let root = Self::place()?;
+        let cache = Self::at(Self::place()?)?;
+        cache.sweep();
+        Ok(cache)
+    }
+
+    /// Opens the cache in `root`.
+    ///
+    /// # Errors
+    /// As [`Cache::open`].
+    pub fn at(root: PathBuf) -> Result<Cache> {
         let hint = |error: Error| {
             error.hint(format!("set {CACHE_VARIABLE} to a folder with 6 GiB of space that you can write"))
         };
@@ -54,9 +63,7 @@ impl Cache {
         tempfile::tempfile_in(root.join("staging"))
             .or_host(format!("write into the cache {}", root.display()))
             .map_err(hint)?;
-        let cache = Cache { root };
-        cache.sweep();
-        Ok(cache)
+        Ok(Cache { root })
     }
 
     /// A folder or file in the cache.
@@ -142,13 +149,25 @@ impl Staging {
     /// # Errors
     /// The move failed; the entry is gone then, `place` untouched or empty.
     pub fn publish(self, place: &Path) -> Result<()> {
-        if place.exists() {
-            fs::remove_dir_all(place).or_host(format!("replace {}", place.display()))?;
-        }
-        fs::rename(self.folder.path(), place).or_host(format!("move a finished entry to {}", place.display()))?;
+        move_into_place(self.folder.path(), place)?;
         let _ = self.folder.keep();
         Ok(())
     }
+
+    /// Moves the folder `name` in it to `place`; the rest is deleted.
+    ///
+    /// # Errors
+    /// As [`Staging::publish`].
+    pub fn publish_inner(self, name: &str, place: &Path) -> Result<()> {
+        move_into_place(&self.folder.path().join(name), place)
+    }
+}
+
+fn move_into_place(from: &Path, place: &Path) -> Result<()> {
+    if place.exists() {
+        fs::remove_dir_all(place).or_host(format!("replace {}", place.display()))?;
+    }
+    fs::rename(from, place).or_host(format!("move a finished entry to {}", place.display()))
 }
 
 /// The directory of one run: `runs/<recipe>/<time>`, readable by its owner alone.
@@ -237,10 +256,7 @@ mod tests {
 
     fn cache() -> (tempfile::TempDir, Cache) {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["locks", "staging", "kernels"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
-        }
-        let cache = Cache { root: folder.path().into() };
+        let cache = Cache::at(folder.path().into()).unwrap();
         (folder, cache)
     }
 

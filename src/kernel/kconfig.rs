@@ -92,11 +92,7 @@ pub fn lost(asked: &Options, config: &Options) -> Vec<Lost> {
         .0
         .iter()
         .filter(|(symbol, value)| config.value(symbol) != value.as_str())
-        .map(|(symbol, value)| Lost {
-            symbol: symbol.clone(),
-            asked: value.clone(),
-            got: config.value(symbol).into(),
-        })
+        .map(|(symbol, value)| Lost { symbol: symbol.clone(), asked: value.clone(), got: config.value(symbol).into() })
         .collect()
 }
 
@@ -106,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_fragment_is_read_and_the_later_line_wins() {
-        let options = Options::parse("# about\nCONFIG_A=y\n\n# CONFIG_B is not set\nCONFIG_A=n\nCONFIG_S=\"x y\"\n").unwrap();
+        let options =
+            Options::parse("# about\nCONFIG_A=y\n\n# CONFIG_B is not set\nCONFIG_A=n\nCONFIG_S=\"x y\"\n").unwrap();
         assert_eq!((options.value("A"), options.value("B"), options.value("S")), ("n", "n", "\"x y\""));
         assert_eq!(options.to_fragment(), "# CONFIG_A is not set\n# CONFIG_B is not set\nCONFIG_S=\"x y\"\n");
     }
@@ -126,7 +123,9 @@ mod tests {
 
     #[test]
     fn values_are_quoted_as_kconfig_wants_them() {
-        for (given, written) in [("y", "y"), ("1000", "1000"), ("0x10", "0x10"), ("cubic", "\"cubic\""), ("\"a\"", "\"a\"")] {
+        for (given, written) in
+            [("y", "y"), ("1000", "1000"), ("0x10", "0x10"), ("cubic", "\"cubic\""), ("\"a\"", "\"a\"")]
+        {
             assert_eq!(quoted(given), written);
         }
     }

@@ -24,7 +24,7 @@ pub struct Tool {
     program: OsString,
     args: Vec<OsString>,
     directory: Option<PathBuf>,
-    env: Vec<(OsString, OsString)>,
+    env: Vec<(OsString, Option<OsString>)>,
     deadline: Duration,
 }
 
@@ -81,7 +81,14 @@ impl Tool {
     /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), value.into()));
+        self.env.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Keeps an environment variable of kdbg's from it.
+    #[must_use]
+    pub fn without_env(mut self, name: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), None));
         self
     }
 
@@ -141,7 +148,10 @@ impl Tool {
             expression = expression.dir(directory);
         }
         for (name, value) in &self.env {
-            expression = expression.env(name, value);
+            expression = match value {
+                Some(value) => expression.env(name, value),
+                None => expression.env_remove(name),
+            };
         }
         Ok(expression.before_spawn(|command| {
             command.process_group(0);

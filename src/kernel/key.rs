@@ -1,0 +1,50 @@
+//! Names for builds: hashes over everything that decides what comes out. Pure.
+
+use sha2::{Digest, Sha256};
+
+use super::build::ARCH;
+use super::kconfig::Options;
+
+/// Changes when kdbg itself starts to build or file kernels differently.
+const FORMAT: &str = "kdbg kernel 1";
+
+/// The key of a build: source, finished configuration, compiler, architecture.
+pub(super) fn of_build(source: &str, config: &Options, compiler: &str) -> String {
+    hash(&["build", source, &config.to_fragment(), compiler])
+}
+
+/// The name of a request, before anything is configured.
+pub(super) fn of_inputs(source: &str, asked: &Options, compiler: &str) -> String {
+    hash(&["inputs", source, &asked.to_fragment(), compiler])
+}
+
+fn hash(parts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for part in [FORMAT, ARCH].iter().chain(parts) {
+        hasher.update(part.len().to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().iter().take(10).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_changes_the_key() {
+        let a = Options::parse("CONFIG_A=y\n").unwrap();
+        let b = Options::parse("CONFIG_A=n\n").unwrap();
+        let keys = [
+            of_build("s", &a, "c"),
+            of_build("t", &a, "c"),
+            of_build("s", &b, "c"),
+            of_build("s", &a, "d"),
+            of_inputs("s", &a, "c"),
+        ];
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(keys[0], of_build("s", &a, "c"));
+        assert_eq!(keys[0].len(), 20);
+    }
+}
