@@ -1,0 +1,324 @@
+//! The guest: a machine that runs, and everything kdbg holds of it.
+//!
+//! [`Guest::start`] brings QEMU up with its sockets, [`Guest::wait_ready`] waits for the agent, [`Guest::run`] sends it
+//! scripts; what the guest says comes as [`GuestEvent`]s on one channel. kdbg listens on the sockets and QEMU connects,
+//! so that there is nothing to poll for; only GDB's stub listens itself.
+
+pub mod accelerator;
+pub mod agent;
+pub mod console;
+pub mod image;
+pub mod machine;
+pub mod qmp;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::error::{Error, IoContext, Result};
+use crate::event::Cancel;
+use crate::process::{Child, describe};
+use agent::{Demux, Piece, Said};
+use console::Log;
+use machine::{Machine, Port, Sockets};
+use qmp::Qmp;
+
+/// How long QEMU may take from exec to the last of its connections.
+const CONNECT: Duration = Duration::from_secs(15);
+/// How long a guest may take to boot: a second on a quiet machine under TCG, more on a busy one.
+pub const BOOT: Duration = Duration::from_secs(90);
+
+/// Something the guest did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuestEvent {
+    /// The agent waits for scripts.
+    Ready,
+    /// A step wrote something.
+    Output(Stream, Vec<u8>),
+    /// A step will write no more to this stream.
+    OutputEnd(Stream, String),
+    /// A step ended.
+    Exit(String, i32),
+    /// QEMU closed the console: the guest is gone.
+    Gone,
+}
+
+/// One of a step's output streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A running machine.
+#[derive(Debug)]
+pub struct Guest {
+    // In the order of dropping: QEMU ends before its sockets' folder goes.
+    qemu: Child,
+    qmp: Qmp,
+    control: UnixStream,
+    events: Receiver<GuestEvent>,
+    console: Log,
+    messages: Log,
+    sockets: tempfile::TempDir,
+}
+
+/// The files that a guest writes.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    /// The serial console.
+    pub console: PathBuf,
+    /// QEMU's command line and what it says.
+    pub qemu: PathBuf,
+}
+
+impl Guest {
+    /// Starts QEMU; returns when it answers on QMP and all ports are connected.
+    ///
+    /// # Errors
+    /// QEMU is missing, refuses the machine, or does not connect in time.
+    pub fn start(machine: &Machine, qemu: &Path, logs: &Logs, cancel: &Cancel) -> Result<Guest> {
+        let folder = socket_folder()?;
+        let sockets = Sockets(folder.path());
+        let qmp = listen(&sockets.qmp())?;
+        let ports = [listen(&sockets.port(Port::Control))?, listen(&sockets.port(Port::Stdout))?];
+        let [control, stdout] = ports;
+        let stderr = listen(&sockets.port(Port::Stderr))?;
+        let console = Log::create(&logs.console)?;
+        let messages = Log::create(&logs.qemu)?;
+        let args = machine.args(&sockets);
+        messages.append(command_line(qemu, &args).as_bytes());
+        let (child, pipes) = Child::spawn("QEMU", qemu, &args, Some(folder.path()))?;
+        let (sender, events) = unbounded();
+        drain(messages.clone(), pipes.stderr, None);
+        drain(console.clone(), pipes.stdout, Some(sender.clone()));
+        let mut starting = Starting { child, messages: &messages, deadline: Instant::now() + CONNECT, cancel };
+        let qmp = Qmp::greet(starting.accept(&qmp, "QMP")?).map_err(|error| starting.death().unwrap_or(error))?;
+        let control = starting.accept(&control, "the agent's control port")?;
+        let stdout = starting.accept(&stdout, "the agent's standard output")?;
+        let stderr = starting.accept(&stderr, "the agent's standard error")?;
+        read_control(control.try_clone().or_host("share the agent's port")?, sender.clone());
+        read_output(stdout, Stream::Stdout, sender.clone());
+        read_output(stderr, Stream::Stderr, sender);
+        let qemu = starting.child;
+        Ok(Guest { qemu, qmp, control, events, console, messages, sockets: folder })
+    }
+
+    /// Waits until the agent waits for scripts.
+    ///
+    /// # Errors
+    /// The guest died, panicked or did not get there in time; the message has the console's last lines.
+    pub fn wait_ready(&mut self, patience: Duration, cancel: &Cancel) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            cancel.check()?;
+            match self.events.recv_timeout(Duration::from_millis(20)) {
+                Ok(GuestEvent::Ready) => return Ok(()),
+                Ok(GuestEvent::Gone) => return Err(self.post_mortem()),
+                _ if Instant::now() >= deadline => {
+                    let patience = humantime::format_duration(patience);
+                    return Err(Error::guest(format!(
+                        "the guest did not boot within {patience}: its agent never answered{}",
+                        self.console_tail()
+                    ))
+                    .hint("console.log in the run directory has the whole boot"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What the guest does from now on.
+    pub fn events(&self) -> &Receiver<GuestEvent> {
+        &self.events
+    }
+
+    /// Has the agent run `script` as step `id`.
+    ///
+    /// # Errors
+    /// The port is closed: the guest is gone.
+    pub fn run(&mut self, id: &str, script: &str) -> Result<()> {
+        self.tell(&agent::run(id, script))
+    }
+
+    /// Has the agent kill step `id`.
+    ///
+    /// # Errors
+    /// As [`Guest::run`].
+    pub fn kill(&mut self, id: &str) -> Result<()> {
+        self.tell(&agent::kill(id))
+    }
+
+    fn tell(&mut self, bytes: &[u8]) -> Result<()> {
+        self.control.write_all(bytes).map_err(|_| self.post_mortem())
+    }
+
+    /// Where GDB connects.
+    pub fn gdb_socket(&self) -> PathBuf {
+        Sockets(self.sockets.path()).gdb()
+    }
+
+    /// QEMU's version.
+    pub fn qemu_version(&self) -> &str {
+        self.qmp.version()
+    }
+
+    /// Whether KVM executes the guest.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn uses_kvm(&mut self) -> Result<bool> {
+        self.qmp.uses_kvm()
+    }
+
+    /// What the guest died of, from what it left: a panic, QEMU's last words, or its exit status.
+    pub fn post_mortem(&mut self) -> Error {
+        let status = self.qemu.wait(Duration::from_secs(2));
+        let hint = "console.log and qemu.log in the run directory have the whole story";
+        if let Some(panic) = self.console.panic() {
+            return Error::guest(format!("the guest's kernel panicked: {panic}{}", self.console_tail())).hint(hint);
+        }
+        let words = self.messages.last(1).pop().filter(|line| line.starts_with("qemu")).map(|line| format!(": {line}"));
+        let how = status.map_or("it closed its console".into(), describe);
+        let words = words.unwrap_or_default();
+        Error::guest(format!("the guest ended before its time: QEMU {how}{words}{}", self.console_tail())).hint(hint)
+    }
+
+    /// The console's last lines, ready to follow a message.
+    pub fn console_tail(&self) -> String {
+        let lines = self.console.last(8);
+        if lines.is_empty() {
+            return "; its console is empty".into();
+        }
+        format!("; the last lines of its console:\n  {}", lines.join("\n  "))
+    }
+
+    /// Ends the guest and waits until it is gone.
+    pub fn stop(mut self) {
+        self.qmp.quit();
+        if self.qemu.wait(Duration::from_millis(500)).is_none() {
+            self.qemu.stop();
+        }
+    }
+}
+
+/// QEMU between exec and its last connection.
+struct Starting<'a> {
+    child: Child,
+    messages: &'a Log,
+    deadline: Instant,
+    cancel: &'a Cancel,
+}
+
+impl Starting<'_> {
+    fn accept(&mut self, listener: &UnixListener, what: &str) -> Result<UnixStream> {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).or_host("use a socket")?;
+                    return Ok(stream);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error).or_host("accept QEMU's connection"),
+            }
+            self.cancel.check()?;
+            if let Some(error) = self.death() {
+                return Err(error);
+            }
+            if Instant::now() >= self.deadline {
+                let message = format!("QEMU did not connect {what} within {}s", CONNECT.as_secs());
+                return Err(Error::guest(message).hint("see qemu.log in the run directory"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn death(&mut self) -> Option<Error> {
+        let status = self.child.exited()?;
+        // Its last words may still be on their way through the pipe.
+        std::thread::sleep(Duration::from_millis(20));
+        let words = self.messages.last(3).into_iter().filter(|line| !line.starts_with("$ ")).collect::<Vec<_>>();
+        let words = if words.is_empty() { "it said nothing".into() } else { words.join("\n  ") };
+        Some(
+            Error::guest(format!("QEMU did not start ({}): {words}", describe(status)))
+                .hint("qemu.log in the run directory has its command line; `kdbg doctor` checks QEMU"),
+        )
+    }
+}
+
+/// A new folder for sockets that only its owner can enter. Not the run directory: a socket's path may have 107 bytes.
+fn socket_folder() -> Result<tempfile::TempDir> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+    let parent =
+        runtime.into_iter().chain([std::env::temp_dir(), "/tmp".into()]).find(|path| path.as_os_str().len() < 80);
+    let parent = parent.unwrap_or_else(|| "/tmp".into());
+    // tempfile makes the folder with mode 0700.
+    tempfile::Builder::new()
+        .prefix("kdbg-")
+        .tempdir_in(&parent)
+        .or_host(format!("make a folder for sockets in {}", parent.display()))
+}
+
+fn listen(path: &Path) -> Result<UnixListener> {
+    let listener = UnixListener::bind(path).or_host(format!("listen on {}", path.display()))?;
+    listener.set_nonblocking(true).or_host("use a socket")?;
+    Ok(listener)
+}
+
+fn command_line(program: &Path, args: &[std::ffi::OsString]) -> String {
+    let mut line = format!("$ {}", program.display());
+    for arg in args {
+        let arg = arg.to_string_lossy();
+        let quote = arg.contains(' ');
+        line.push_str(&if quote { format!(" '{arg}'") } else { format!(" {arg}") });
+    }
+    line.push('\n');
+    line
+}
+
+fn drain(log: Log, pipe: impl Read + Send + 'static, then_gone: Option<Sender<GuestEvent>>) {
+    std::thread::spawn(move || {
+        log.drain(pipe);
+        if let Some(sender) = then_gone {
+            let _ = sender.send(GuestEvent::Gone);
+        }
+    });
+}
+
+fn read_control(socket: UnixStream, sender: Sender<GuestEvent>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(socket).split(b'\n').map_while(std::io::Result::ok) {
+            let event = match Said::parse(&String::from_utf8_lossy(&line)) {
+                Said::Ready => GuestEvent::Ready,
+                Said::Exit(id, code) => GuestEvent::Exit(id, code),
+                Said::Unknown(_) => continue,
+            };
+            if sender.send(event).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn read_output(mut socket: UnixStream, stream: Stream, sender: Sender<GuestEvent>) {
+    std::thread::spawn(move || {
+        let mut demux = Demux::default();
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = socket.read(&mut buffer) {
+            for piece in demux.feed(&buffer[..count]) {
+                let event = match piece {
+                    Piece::Bytes(bytes) => GuestEvent::Output(stream, bytes),
+                    Piece::End(id) => GuestEvent::OutputEnd(stream, id),
+                };
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+}

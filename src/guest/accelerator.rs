@@ -1,0 +1,59 @@
+//! Which accelerator: KVM where a real boot under it has passed, else TCG, and why.
+//!
+//! `/dev/kvm` may open and still be useless (shared machines, nested virtualisation), so only a boot is a proof. The
+//! verdict is remembered per QEMU, host kernel and CPU.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::store::Cache;
+
+/// Whether KVM boots a guest here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "lowercase")]
+pub enum Verdict {
+    /// A guest has booted under it.
+    Proved,
+    /// It cannot be used, and why.
+    Refused {
+        /// One line.
+        why: String,
+    },
+    /// The device opens; no boot was tried yet.
+    Untried,
+}
+
+/// What is known about KVM on this host: the device, then the remembered verdict.
+pub fn known(qemu: &Path, cache: &Cache) -> Verdict {
+    if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        let why = match error.kind() {
+            std::io::ErrorKind::NotFound => "this host has no /dev/kvm".into(),
+            std::io::ErrorKind::PermissionDenied => "no permission to open /dev/kvm (join the group `kvm`)".into(),
+            _ => format!("/dev/kvm does not open: {error}"),
+        };
+        return Verdict::Refused { why };
+    }
+    let remembered = fs::read_to_string(memory(qemu, cache)).ok();
+    remembered.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Verdict::Untried)
+}
+
+/// Remembers what a boot under KVM came to. A cache that cannot be written only means another try next time.
+pub fn remember(verdict: &Verdict, qemu: &Path, cache: &Cache) {
+    if let Ok(text) = serde_json::to_string(verdict) {
+        let _ = fs::write(memory(qemu, cache), text);
+    }
+}
+
+/// The file that holds the verdict for this QEMU, host kernel and CPU.
+fn memory(qemu: &Path, cache: &Cache) -> PathBuf {
+    let qemu_is = fs::metadata(qemu).ok().map(|file| (file.len(), file.modified().ok()));
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find(|line| line.starts_with("model name")).unwrap_or_default().to_string();
+    let digest = Sha256::digest(format!("{}{qemu_is:?}{kernel}{cpu}", qemu.display()));
+    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    cache.path(format!("kvm-{name}.json"))
+}

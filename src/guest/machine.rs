@@ -1,0 +1,190 @@
+//! What QEMU is asked for: pure data, and the command line that it becomes.
+//!
+//! Pure: no file, no process. Nothing in here comes from a recipe but numbers (rule 1 of the design).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What executes the guest's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The host's CPU, through /dev/kvm.
+    Kvm,
+    /// QEMU's translator: slower, everywhere.
+    Tcg,
+}
+
+impl Accelerator {
+    /// As QEMU and the report call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg => "tcg",
+        }
+    }
+}
+
+/// The machine of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// What executes it.
+    pub accelerator: Accelerator,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// The stripped vmlinux.
+    pub boot_image: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+}
+
+/// The Unix sockets between kdbg, GDB and QEMU, all in one private folder.
+#[derive(Debug, Clone)]
+pub struct Sockets<'a>(pub &'a Path);
+
+impl Sockets<'_> {
+    /// Where kdbg listens for QMP.
+    pub fn qmp(&self) -> PathBuf {
+        self.0.join("qmp")
+    }
+
+    /// Where QEMU's GDB stub listens.
+    pub fn gdb(&self) -> PathBuf {
+        self.0.join("gdb")
+    }
+
+    /// Where kdbg listens for one of the agent's ports.
+    pub fn port(&self, port: Port) -> PathBuf {
+        self.0.join(port.name())
+    }
+}
+
+/// The agent's virtio-serial ports; `images/init` opens them by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Lines both ways.
+    Control,
+    /// What steps write to standard output.
+    Stdout,
+    /// What steps write to standard error.
+    Stderr,
+}
+
+impl Port {
+    /// All of them.
+    pub const ALL: [Port; 3] = [Port::Control, Port::Stdout, Port::Stderr];
+
+    /// Names the socket, the chardev and the port.
+    pub fn name(self) -> &'static str {
+        match self {
+            Port::Control => "control",
+            Port::Stdout => "stdout",
+            Port::Stderr => "stderr",
+        }
+    }
+
+    /// The `N` of `/dev/vport0pN`.
+    fn number(self) -> u32 {
+        match self {
+            Port::Control => 1,
+            Port::Stdout => 2,
+            Port::Stderr => 3,
+        }
+    }
+}
+
+/// The kernel's command line: a serial console, addresses as in vmlinux, and a panic that ends the guest.
+pub const COMMAND_LINE: &str = "console=ttyS0 nokaslr panic=-1 reboot=t rdinit=/init";
+
+impl Machine {
+    /// QEMU's arguments. The console is QEMU's standard output.
+    pub fn args(&self, sockets: &Sockets<'_>) -> Vec<OsString> {
+        // One socket per CPU: without ACPI the kernel finds its CPUs in SeaBIOS's MP table, which lists sockets.
+        let cpus = self.cpus;
+        let mut args = Args::default();
+        args.words(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        args.option("-machine", "q35");
+        args.option("-accel", self.accelerator.as_str());
+        args.option("-cpu", "max");
+        args.option("-smp", format!("cpus={cpus},sockets={cpus},cores=1,threads=1"));
+        args.option("-m", format!("{}M", self.memory_mib));
+        args.option("-kernel", &self.boot_image);
+        args.option("-initrd", &self.initramfs);
+        args.option("-append", COMMAND_LINE);
+        args.words(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        args.chardev("qmp", &sockets.qmp(), "server=off");
+        args.option("-mon", "chardev=qmp,mode=control");
+        args.chardev("gdb", &sockets.gdb(), "server=on,wait=off");
+        args.option("-gdb", "chardev:gdb");
+        args.option("-device", "virtio-serial-pci");
+        for port in Port::ALL {
+            let (name, number) = (port.name(), port.number());
+            args.chardev(name, &sockets.port(port), "server=off");
+            args.option("-device", format!("virtserialport,chardev={name},nr={number},name=kdbg.{name}"));
+        }
+        args.0
+    }
+}
+
+#[derive(Default)]
+struct Args(Vec<OsString>);
+
+impl Args {
+    fn words(&mut self, words: &[&str]) {
+        self.0.extend(words.iter().map(OsString::from));
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<OsString>) {
+        self.0.extend([name.into(), value.into()]);
+    }
+
+    fn chardev(&mut self, id: &str, path: &Path, mode: &str) {
+        let mut value = OsString::from(format!("socket,id={id},{mode},path="));
+        value.push(path);
+        self.option("-chardev", value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(machine: &Machine) -> String {
+        let args = machine.args(&Sockets(Path::new("/s")));
+        args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn machine() -> Machine {
+        Machine {
+            accelerator: Accelerator::Tcg,
+            cpus: 2,
+            memory_mib: 256,
+            boot_image: "/k/boot.elf".into(),
+            initramfs: "/i/base.cpio".into(),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_whole() {
+        let line = line(&machine());
+        for part in [
+            "-machine q35 -accel tcg -cpu max -smp cpus=2,sockets=2,cores=1,threads=1 -m 256M",
+            "-kernel /k/boot.elf -initrd /i/base.cpio -append console=ttyS0 nokaslr panic=-1",
+            "-chardev socket,id=gdb,server=on,wait=off,path=/s/gdb -gdb chardev:gdb",
+            "-device virtserialport,chardev=stderr,nr=3,name=kdbg.stderr",
+        ] {
+            assert!(line.contains(part), "{part}\nin {line}");
+        }
+    }
+
+    #[test]
+    fn nothing_listens_outside_unix_sockets() {
+        let line = line(&machine());
+        assert!(line.contains("-nodefaults -no-user-config"));
+        assert!(!line.contains("tcp:") && !line.contains("-netdev") && !line.contains("host="));
+    }
+}

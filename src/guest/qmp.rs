@@ -1,0 +1,65 @@
+//! QMP, QEMU's control channel: the few commands kdbg gives, each with a deadline.
+
+use std::io::BufReader;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use qapi::{Qmp as Wire, Stream, qmp};
+
+use crate::error::{Error, IoContext, Result};
+
+/// How long QEMU may take to answer; it answers in milliseconds unless it hangs.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection to QEMU's monitor.
+pub struct Qmp {
+    wire: Wire<Stream<BufReader<UnixStream>, UnixStream>>,
+    version: String,
+}
+
+impl std::fmt::Debug for Qmp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Qmp").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Qmp {
+    /// Greets QEMU over a fresh connection.
+    ///
+    /// # Errors
+    /// QEMU does not answer in time, or not in QMP.
+    pub fn greet(socket: UnixStream) -> Result<Qmp> {
+        socket.set_read_timeout(Some(DEADLINE)).or_host("set a deadline for QMP")?;
+        socket.set_write_timeout(Some(DEADLINE)).or_host("set a deadline for QMP")?;
+        let reader = BufReader::new(socket.try_clone().or_host("share the QMP socket")?);
+        let mut wire = Wire::new(Stream::new(reader, socket));
+        let greeting = wire.handshake().map_err(|error| failed("greet", &error))?;
+        let version = greeting.version.qemu;
+        let version = format!("{}.{}.{}", version.major, version.minor, version.micro);
+        Ok(Qmp { wire, version })
+    }
+
+    /// QEMU's version, like `7.2.22`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Asks QEMU to end; an answer is not needed, its end is waited for elsewhere.
+    pub fn quit(&mut self) {
+        let _ = self.wire.write_command(&qmp::quit {});
+    }
+
+    /// Whether KVM executes the guest: what QEMU says, not what it was asked for.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn uses_kvm(&mut self) -> Result<bool> {
+        let info = self.wire.execute(&qmp::query_kvm {}).map_err(|error| failed("query-kvm", &error))?;
+        Ok(info.enabled)
+    }
+}
+
+fn failed(command: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::guest(format!("QEMU did not answer `{command}` over QMP within {}s: {error}", DEADLINE.as_secs()))
+        .hint("see qemu.log in the run directory")
+}
