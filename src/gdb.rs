@@ -1,0 +1,11 @@
+//! GDB: driven over MI, from the grammar ([`mi`]) over the child ([`client`]) to what a hit shows ([`collect`]).
+//!
+//! Invariant: nothing of a recipe reaches GDB but as the argument of an MI command, after [`crate::recipe`] has checked
+//! that it is data.
+
+pub mod breakpoints;
+pub mod client;
+pub mod collect;
+pub mod mi;
+pub mod symbols;
+mod variables;

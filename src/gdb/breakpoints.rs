@@ -1,0 +1,187 @@
+//! Probes become breakpoints: GDB is prepared, told the symbols, and asked to resolve every probe before anything runs.
+
+use std::path::Path;
+
+use super::client::{Answer, Gdb};
+use super::mi::{self, Values};
+use super::symbols::Symbols;
+use crate::error::{Error, Result};
+use crate::event::Cancel;
+use crate::recipe::point::ProbePoint;
+use crate::report::model::Location;
+
+/// Settings under which values are read quickly, whole but bounded, and the same on every terminal.
+const SETTINGS: &[&str] = &[
+    "confirm off",
+    "pagination off",
+    "width 0",
+    "height 0",
+    "mi-async on",
+    // Nothing is inserted and removed at every stop; memory is read in large pieces and kept until the guest runs on.
+    "breakpoint always-inserted on",
+    "dcache line-size 2048",
+    "dcache size 4096",
+    // Structures whole, but an sk_buff's neighbours not.
+    "print elements 64",
+    "print repeats 16",
+    "print max-depth 4",
+    "print null-stop on",
+    "print entry-values if-needed",
+    "print frame-arguments all",
+    "print symbol on",
+    "print sevenbit-strings on",
+    "backtrace past-main on",
+];
+
+/// The kernel's half of the address space may be cached between two resumes: nothing in it changes by being read.
+const CACHED_MEMORY: &str = "mem 0xffff800000000000 0xffffffffffffffff rw cache";
+
+/// Prepares a fresh GDB and has it read `vmlinux`.
+///
+/// # Errors
+/// GDB refuses the file, or dies.
+pub fn load(gdb: &mut Gdb, vmlinux: &Path, cancel: &Cancel) -> Result<()> {
+    let mut commands: Vec<String> = SETTINGS.iter().map(|setting| format!("-gdb-set {setting}")).collect();
+    commands.push(format!("-interpreter-exec console {}", mi::quote(CACHED_MEMORY)));
+    // A setting that this GDB does not know makes it slower or wordier, not wrong.
+    gdb.batch(&commands, cancel)?;
+    let path = mi::quote(&vmlinux.to_string_lossy());
+    gdb.must(&format!("-file-exec-and-symbols {path}"), cancel).map(drop)
+}
+
+/// A probe as GDB knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breakpoint {
+    /// GDB's number.
+    pub number: u64,
+    /// Where it stops.
+    pub locations: Vec<Location>,
+}
+
+/// Why a probe is no breakpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unresolved {
+    /// There is no such place; the closest names.
+    NoSuchPlace(Vec<String>),
+    /// The condition does not parse; what GDB says.
+    BadCondition(String),
+    /// GDB failed.
+    Failed(Error),
+}
+
+impl From<Error> for Unresolved {
+    fn from(error: Error) -> Self {
+        Unresolved::Failed(error)
+    }
+}
+
+/// Where names and files of a kernel are looked up.
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// Its functions.
+    pub symbols: &'a Symbols,
+    /// The source tree, cut from file names.
+    pub tree: &'a Path,
+}
+
+impl Program<'_> {
+    /// A file name as GDB gives it, relative to the tree.
+    pub fn file(&self, values: &Values) -> Option<String> {
+        let path = values.text("fullname").or_else(|| values.text("file"))?;
+        let tree = self.tree.to_string_lossy();
+        let relative = path.strip_prefix(tree.as_ref()).map(|rest| rest.trim_start_matches('/'));
+        Some(relative.unwrap_or(path).trim_start_matches("./").to_string())
+    }
+}
+
+/// Sets a breakpoint for a probe at `point`, with the condition `when`.
+///
+/// # Errors
+/// The probe does not resolve, or GDB failed.
+pub fn set(
+    gdb: &mut Gdb,
+    point: &ProbePoint,
+    when: Option<&str>,
+    program: &Program<'_>,
+    cancel: &Cancel,
+) -> std::result::Result<Breakpoint, Unresolved> {
+    let place = match point {
+        ProbePoint::Function(name) => format!("--qualified --function {name}"),
+        ProbePoint::FileLine { file, line } => format!("--source {file} --line {line}"),
+        ProbePoint::Address(address) => format!("*{address:#x}"),
+    };
+    let values = match gdb.ask(&format!("-break-insert {place}"), cancel)? {
+        Answer::Done(values, _) => values,
+        Answer::Refused(_) => return Err(Unresolved::NoSuchPlace(close_to(point, program.symbols))),
+    };
+    let Some(breakpoint) = values.tuple("bkpt") else {
+        return Err(Error::debugger("GDB set a breakpoint but did not say which").into());
+    };
+    let number = breakpoint.number("number").ok_or_else(|| Error::debugger("GDB gave a breakpoint no number"))?;
+    if let Some(condition) = when {
+        let command = format!("-break-condition {number} {condition}");
+        if let Answer::Refused(why) = gdb.ask(&command, cancel)? {
+            return Err(Unresolved::BadCondition(why));
+        }
+    }
+    let several = breakpoint.tuples("locations");
+    let locations = if several.is_empty() { vec![breakpoint] } else { several };
+    let locations = locations.into_iter().map(|values| location(values, point, program)).collect();
+    Ok(Breakpoint { number, locations })
+}
+
+fn close_to(point: &ProbePoint, symbols: &Symbols) -> Vec<String> {
+    match point {
+        ProbePoint::Function(name) => symbols.close_to(name),
+        ProbePoint::FileLine { .. } | ProbePoint::Address(_) => Vec::new(),
+    }
+}
+
+fn location(values: &Values, point: &ProbePoint, program: &Program<'_>) -> Location {
+    let address = values.number("addr").unwrap_or_default();
+    let holder = program.symbols.containing(address);
+    let function = values.text("func");
+    let inlined = match (point, &holder) {
+        (ProbePoint::Function(name), Some(holder)) => !holder.is(name),
+        _ => false,
+    };
+    let symbol = match (&holder, function) {
+        (Some(holder), Some(function)) if holder.is(function) => function,
+        (Some(holder), _) => holder.name(),
+        (None, function) => function.unwrap_or("??"),
+    };
+    Location {
+        address: format!("{address:#x}"),
+        symbol: symbol.into(),
+        file: program.file(values),
+        line: values.number("line").and_then(|line| u32::try_from(line).ok()),
+        inlined,
+    }
+}
+
+/// Connects to QEMU's stub; the guest stands still from then on.
+///
+/// # Errors
+/// GDB cannot connect.
+pub fn connect(gdb: &mut Gdb, socket: &Path, cancel: &Cancel) -> Result<()> {
+    gdb.must(&format!("-target-select remote {}", socket.display()), cancel)?;
+    // Connecting reports a stop that belongs to no probe.
+    while gdb.next_stop().is_some() {}
+    Ok(())
+}
+
+/// Lets the guest run.
+///
+/// # Errors
+/// GDB cannot.
+pub fn resume(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
+    gdb.must("-exec-continue", cancel).map(drop)
+}
+
+/// Takes a breakpoint out.
+///
+/// # Errors
+/// GDB cannot.
+pub fn delete(gdb: &mut Gdb, breakpoint: u64, cancel: &Cancel) -> Result<()> {
+    gdb.must(&format!("-break-delete {breakpoint}"), cancel).map(drop)
+}

@@ -1,0 +1,256 @@
+//! What a hit shows: asks GDB for the stack, every frame's variables, the task and the context, in few round trips.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::breakpoints::Program;
+use super::client::{Answer, Gdb, Stop};
+use super::mi::{self, Values, number};
+use super::variables::{self, Ranges, RawVariable};
+use crate::error::Result;
+use crate::event::{Cancel, millis};
+use crate::recipe::types::ProbeSpec;
+use crate::report::model::{Context, Cost, Frame, Hit, Task, Var, Why};
+
+/// Where this kernel keeps its per-CPU facts; the names moved between versions, so they are asked for once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerCpu {
+    current_task: Option<&'static str>,
+    preempt_count: Option<&'static str>,
+}
+
+/// Names of the current task's per-CPU variable: up to 6.1 and from 6.15, and in between.
+const CURRENT_TASK: [&str; 2] = ["current_task", "pcpu_hot.current_task"];
+/// Names of the preemption count's per-CPU variable.
+const PREEMPT_COUNT: [&str; 2] = ["__preempt_count", "pcpu_hot.preempt_count"];
+
+impl PerCpu {
+    /// Finds the names in the program that GDB has loaded.
+    ///
+    /// # Errors
+    /// GDB failed.
+    pub fn find(gdb: &mut Gdb, cancel: &Cancel) -> Result<PerCpu> {
+        let mut first_known = |names: [&'static str; 2]| -> Result<Option<&'static str>> {
+            let commands = names.map(|name| format!("-data-evaluate-expression \"&{name}\""));
+            let answers = gdb.batch(&commands, cancel)?;
+            Ok(names.into_iter().zip(answers).find(|(_, answer)| answer.value().is_some()).map(|(name, _)| name))
+        };
+        Ok(PerCpu { current_task: first_known(CURRENT_TASK)?, preempt_count: first_known(PREEMPT_COUNT)? })
+    }
+
+    /// An expression for the current task of `cpu`.
+    fn task(&self, cpu: u32) -> Option<String> {
+        let name = self.current_task?;
+        Some(format!("(*(struct task_struct **)((unsigned long)&{name} + __per_cpu_offset[{cpu}]))"))
+    }
+
+    fn preempt_count(&self, cpu: u32) -> Option<String> {
+        let name = self.preempt_count?;
+        Some(format!("*(int *)((unsigned long)&{name} + __per_cpu_offset[{cpu}])"))
+    }
+}
+
+/// The context that a preemption count tells; the bits are those of `include/linux/preempt.h`.
+fn context(preempt_count: u64) -> Context {
+    const NMI: u64 = 0x00f0_0000;
+    const HARDIRQ: u64 = 0x000f_0000;
+    const SERVING_SOFTIRQ: u64 = 0x0000_0100;
+    if preempt_count & NMI != 0 {
+        Context::Nmi
+    } else if preempt_count & HARDIRQ != 0 {
+        Context::Hardirq
+    } else if preempt_count & SERVING_SOFTIRQ != 0 {
+        Context::Softirq
+    } else {
+        Context::Process
+    }
+}
+
+/// Collects hits. Remembers what does not change between them.
+#[derive(Debug)]
+pub struct Collector<'a> {
+    program: Program<'a>,
+    per_cpu: PerCpu,
+    ranges: BTreeMap<(String, String), Ranges>,
+}
+
+impl<'a> Collector<'a> {
+    /// A collector for the program that GDB has loaded.
+    pub fn new(program: Program<'a>, per_cpu: PerCpu) -> Self {
+        Collector { program, per_cpu, ranges: BTreeMap::new() }
+    }
+
+    /// Collects the hit `index` of `probe`, at which GDB stands.
+    ///
+    /// # Errors
+    /// GDB failed. What cannot be read is part of the hit instead.
+    pub fn collect(&mut self, gdb: &mut Gdb, probe: &ProbeSpec, index: u64, stop: &Stop, cancel: &Cancel) -> Result<Hit> {
+        let start = Instant::now();
+        let thread = stop.thread.unwrap_or(1);
+        let cpu = u32::try_from(thread.saturating_sub(1)).unwrap_or(0);
+        let frames = format!("-stack-list-frames --thread {thread} 0 {}", probe.stack.saturating_sub(1));
+        let facts = self.fact_expressions(cpu);
+        let mut commands = vec![frames];
+        commands.extend(facts.iter().map(|fact| evaluate(thread, fact.as_deref().unwrap_or("0/0"))));
+        commands.extend(probe.show.values().map(|expression| evaluate(thread, expression)));
+        let mut answers = gdb.batch(&commands, cancel)?.into_iter();
+        let stack = answers.next().map(Answer::ok).and_then(std::result::Result::ok).unwrap_or_default();
+        let facts: Vec<Answer> = answers.by_ref().take(facts.len()).collect();
+        let shown = probe.show.keys().zip(answers).map(|(name, answer)| shown(name, answer)).collect();
+        let frames = self.frames(gdb, thread, &stack, cancel)?;
+        Ok(Hit {
+            index,
+            probe: probe.name.clone(),
+            cpu,
+            task: task(&facts),
+            context: facts[3].value().and_then(number_or_negative).map(context),
+            jiffies: facts[4].value().and_then(number),
+            frames,
+            shown,
+            decoded: Vec::new(),
+            returned: None,
+            cost: Cost { stop_us: 0, collect_us: micros(start) },
+        })
+    }
+
+    /// comm, pid, tgid, preemption count, jiffies.
+    fn fact_expressions(&self, cpu: u32) -> [Option<String>; 5] {
+        let task = self.per_cpu.task(cpu);
+        let member = |name: &str| task.as_ref().map(|task| format!("{task}->{name}"));
+        [member("comm"), member("pid"), member("tgid"), self.per_cpu.preempt_count(cpu), Some("jiffies_64".into())]
+    }
+
+    fn frames(&mut self, gdb: &mut Gdb, thread: u64, stack: &Values, cancel: &Cancel) -> Result<Vec<Frame>> {
+        let mut raw = stack.tuples("stack");
+        // The unwinder goes one step too far, to a frame at 0 or without a name.
+        while raw.last().is_some_and(|frame| frame.number("addr") == Some(0)) {
+            raw.pop();
+        }
+        let ask = |values: &str, level: usize| {
+            format!("-stack-list-variables --thread {thread} --frame {level} --no-frame-filters {values}")
+        };
+        let commands: Vec<String> = (0..raw.len())
+            .flat_map(|level| [ask("--simple-values", level), ask("--all-values", level)])
+            .collect();
+        let answers = gdb.batch(&commands, cancel)?;
+        let mut frames = Vec::with_capacity(raw.len());
+        for (level, values) in raw.iter().enumerate() {
+            let (typed, whole) = (&answers[2 * level], &answers[2 * level + 1]);
+            let next = raw.get(level + 1);
+            frames.push(self.frame(level, values, next.copied(), &variables::merge(typed, whole)));
+        }
+        self.explain_missing(gdb, thread, &mut frames, cancel)?;
+        Ok(frames)
+    }
+
+    fn frame(&self, level: usize, values: &Values, next: Option<&Values>, variables: &[RawVariable]) -> Frame {
+        let address = values.number("addr").unwrap_or_default();
+        let symbol = values.text("func").unwrap_or("??").to_string();
+        // An inlined function shares its frame, and so its program counter, with the function it was inlined into.
+        let inlined = next.is_some_and(|next| next.number("addr") == Some(address) && next.text("func") != Some(&symbol));
+        let (args, locals, hidden) = variables::sort(variables);
+        Frame {
+            level: u32::try_from(level).unwrap_or(u32::MAX),
+            address: format!("{address:#x}"),
+            symbol,
+            offset: self.program.symbols.containing(address).map(|function| address - function.start),
+            file: self.program.file(values),
+            line: values.number("line").and_then(|line| u32::try_from(line).ok()),
+            inlined,
+            args,
+            locals,
+            hidden,
+        }
+    }
+
+    /// Tells apart what is lost and what is not set yet, by the ranges that the compiler gives for it.
+    fn explain_missing(&mut self, gdb: &mut Gdb, thread: u64, frames: &mut [Frame], cancel: &Cancel) -> Result<()> {
+        let missing: Vec<(u32, String, String)> = frames
+            .iter()
+            .flat_map(|frame| {
+                let lost = frame.args.iter().chain(&frame.locals).filter(|var| var.why == Some(Why::OptimizedOut));
+                lost.map(|var| (frame.level, place(frame), var.name.clone()))
+            })
+            .filter(|(_, place, name)| !self.ranges.contains_key(&(place.clone(), name.clone())))
+            .collect();
+        let ask = |(level, _, name): &(u32, String, String)| {
+            format!("-interpreter-exec --thread {thread} --frame {level} console \"info address {name}\"")
+        };
+        let commands: Vec<String> = missing.iter().map(ask).collect();
+        for ((_, place, name), answer) in missing.iter().zip(gdb.batch(&commands, cancel)?) {
+            let ranges = match answer {
+                Answer::Done(_, said) => Ranges::parse(&said),
+                Answer::Refused(_) => Ranges::default(),
+            };
+            self.ranges.insert((place.clone(), name.clone()), ranges);
+        }
+        for frame in frames {
+            let place = place(frame);
+            // The return address is one past the call; the call itself is what the frame is at.
+            let at = number(&frame.address).unwrap_or_default().saturating_sub(u64::from(frame.level > 0));
+            for var in frame.args.iter_mut().chain(&mut frame.locals).filter(|var| var.why == Some(Why::OptimizedOut)) {
+                let ranges = self.ranges.get(&(place.clone(), var.name.clone()));
+                if ranges.is_some_and(|ranges| ranges.all_after(at)) {
+                    var.why = Some(Why::NotSetYet);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What makes a frame's variables the same ones at another hit.
+fn place(frame: &Frame) -> String {
+    format!("{} {}", frame.address, frame.symbol)
+}
+
+fn evaluate(thread: u64, expression: &str) -> String {
+    format!("-data-evaluate-expression --thread {thread} --frame 0 {}", mi::quote(expression))
+}
+
+fn shown(name: &str, answer: Answer) -> Var {
+    let raw = match answer {
+        Answer::Done(values, _) => values.text("value").unwrap_or_default().to_string(),
+        Answer::Refused(why) => format!("<error: {why}>"),
+    };
+    variables::var(name, None, Some(&raw))
+}
+
+fn task(facts: &[Answer]) -> Task {
+    let signed = |answer: &Answer| answer.value().and_then(|value| value.parse().ok());
+    Task {
+        comm: facts[0].value().map(variables::unquote),
+        pid: signed(&facts[1]),
+        tgid: signed(&facts[2]),
+    }
+}
+
+/// The count's top bit ("no reschedule needed") makes it negative as an int.
+fn number_or_negative(text: &str) -> Option<u64> {
+    text.parse::<i32>().ok().map(|value| u64::from(value.cast_unsigned()))
+}
+
+fn micros(since: Instant) -> u64 {
+    let elapsed = since.elapsed();
+    u64::try_from(elapsed.as_micros()).unwrap_or_else(|_| millis(elapsed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preemption_count_tells_the_context() {
+        let cases = [
+            (0x8000_0000, Context::Process),
+            (0x8000_0200, Context::Process), // softirqs disabled, not served
+            (0x8000_0101, Context::Softirq),
+            (0x8001_0101, Context::Hardirq),
+            (0x8011_0000, Context::Nmi),
+        ];
+        for (count, expected) in cases {
+            assert_eq!(context(count), expected, "{count:#x}");
+        }
+        assert_eq!(number_or_negative("-2147483391"), Some(0x8000_0101));
+    }
+}

@@ -1,0 +1,159 @@
+//! Arguments and locals as GDB lists them: merged, sorted, freed of macro temporaries, and honest about what is missing.
+//!
+//! Pure: no GDB.
+
+use super::client::Answer;
+use super::mi;
+use crate::report::model::{Var, Why};
+
+/// A variable as two MI lists give it: one has the type, the other the value of structures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RawVariable {
+    pub name: String,
+    pub is_argument: bool,
+    pub type_name: Option<String>,
+    pub value: Option<String>,
+}
+
+/// Puts `--simple-values` (types, values of scalars) and `--all-values` (all values, no types) together.
+pub(super) fn merge(typed: &Answer, whole: &Answer) -> Vec<RawVariable> {
+    let list = |answer: &Answer| match answer {
+        Answer::Done(values, _) => values.tuples("variables").into_iter().cloned().collect(),
+        Answer::Refused(_) => Vec::new(),
+    };
+    let (typed, whole) = (list(typed), list(whole));
+    typed
+        .iter()
+        .enumerate()
+        .map(|(index, variable)| {
+            let name = variable.text("name").unwrap_or_default();
+            let same = whole.get(index).filter(|other| other.text("name") == Some(name));
+            let value = same.and_then(|other| other.text("value")).or_else(|| variable.text("value"));
+            RawVariable {
+                name: name.into(),
+                is_argument: variable.text("arg") == Some("1"),
+                type_name: variable.text("type").map(String::from),
+                value: value.map(String::from),
+            }
+        })
+        .collect()
+}
+
+/// Arguments, locals, and how many macro temporaries were left out.
+pub(super) fn sort(variables: &[RawVariable]) -> (Vec<Var>, Vec<Var>, u32) {
+    let mut args = Vec::new();
+    let mut locals = Vec::new();
+    let mut hidden = 0;
+    for raw in variables {
+        let var = || var(&raw.name, raw.type_name.as_deref(), raw.value.as_deref());
+        if raw.is_argument {
+            args.push(var());
+        } else if is_temporary(&raw.name) {
+            hidden += 1;
+        } else {
+            locals.push(var());
+        }
+    }
+    (args, locals, hidden)
+}
+
+/// Whether the name is one that kernel macros give their temporaries.
+fn is_temporary(name: &str) -> bool {
+    name.starts_with("__") || name.ends_with("__")
+}
+
+/// A variable from what GDB printed for it.
+pub(super) fn var(name: &str, type_name: Option<&str>, value: Option<&str>) -> Var {
+    let why = match value {
+        Some("<optimized out>") => Some(Why::OptimizedOut),
+        Some(text) if text.starts_with("<error: ") || text.starts_with("Cannot access memory") => Some(Why::Unreadable),
+        Some(_) => None,
+        None => Some(Why::Unreadable),
+    };
+    Var {
+        name: name.into(),
+        type_name: type_name.map(String::from),
+        value: value.filter(|_| why.is_none()).map(String::from),
+        available: why.is_none(),
+        why,
+    }
+}
+
+/// A C string as GDB prints it (`"nc"`, escapes inside), as text.
+pub(super) fn unquote(printed: &str) -> String {
+    let from_quote = printed.find('"').map_or(printed, |at| &printed[at..]);
+    match mi::parse(&format!("~{from_quote}")) {
+        Ok(mi::Record::Stream { text, .. }) => text.trim_end_matches('\0').into(),
+        _ => printed.into(),
+    }
+}
+
+/// Where in the code a variable has a place, as `info address` tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    /// Reads `Range 0x10-0x1c: a variable in $rdi` out of GDB's words.
+    pub(super) fn parse(said: &str) -> Ranges {
+        let ranges = said.split("Range 0x").skip(1).filter_map(|rest| {
+            let (start, rest) = rest.split_once("-0x")?;
+            let end = rest.split(|c: char| !c.is_ascii_hexdigit()).next()?;
+            Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+        });
+        Ranges(ranges.collect())
+    }
+
+    /// Whether there are ranges, and `address` lies before all of them.
+    pub(super) fn all_after(&self, address: u64) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|(start, _)| address < *start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(line: &str) -> Answer {
+        match mi::parse(line).unwrap() {
+            mi::Record::Result { values, .. } => Answer::Done(values, String::new()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn types_and_whole_values_are_put_together() {
+        let typed = answer(
+            r#"^done,variables=[{name="sk",arg="1",type="const struct sock *",value="0x0"},{name="rep",type="struct {...}"},{name="__mptr",type="void *",value="<optimized out>"},{name="ret",type="int",value="<optimized out>"}]"#,
+        );
+        let whole = answer(
+            r#"^done,variables=[{name="sk",arg="1",value="0x0"},{name="rep",value="{th = {source = 1}}"},{name="__mptr",value="<optimized out>"},{name="ret",value="<optimized out>"}]"#,
+        );
+        let (args, locals, hidden) = sort(&merge(&typed, &whole));
+        assert_eq!(hidden, 1);
+        assert_eq!((args[0].name.as_str(), args[0].type_name.as_deref(), args[0].value.as_deref()), ("sk", Some("const struct sock *"), Some("0x0")));
+        assert_eq!(locals[0].value.as_deref(), Some("{th = {source = 1}}"));
+        assert_eq!((locals[1].available, locals[1].why, &locals[1].value), (false, Some(Why::OptimizedOut), &None));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_so() {
+        for text in [Some("<error: Cannot access memory at address 0x0>"), None] {
+            assert_eq!(var("x", None, text).why, Some(Why::Unreadable));
+        }
+    }
+
+    #[test]
+    fn printed_strings_become_text() {
+        assert_eq!(unquote("\"nc\""), "nc");
+        assert_eq!(unquote(r#""a\"b\303\244\000""#), "a\"bä");
+        assert_eq!(unquote("0x0"), "0x0");
+    }
+
+    #[test]
+    fn ranges_tell_not_set_yet_from_gone() {
+        let said = "Symbol \"ret\" is multi-location:\n  Base address 0xff05  Range 0xff05-0xff14: the constant 0\n  Range 0xff20-0xff30: a variable in $rax\n.\n";
+        let ranges = Ranges::parse(said);
+        assert_eq!([ranges.all_after(0xff04), ranges.all_after(0xff05), ranges.all_after(0xff18)], [true, false, false]);
+        assert!(!Ranges::parse("Symbol \"dif\" is optimized out.\n").all_after(0));
+    }
+}
