@@ -3,3 +3,4 @@ pub mod error;
 pub mod event;
 pub mod recipe;
 pub mod report;
+pub mod ui;

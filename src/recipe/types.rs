@@ -346,8 +346,9 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| D::Error::custom(format!("`{text}` is not a duration ({error}): write `10s`, `500ms` or `2m`")))
+    humantime::parse_duration(&text).map_err(|error| {
+        D::Error::custom(format!("`{text}` is not a duration ({error}): write `10s`, `500ms` or `2m`"))
+    })
 }
 
 fn write_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
