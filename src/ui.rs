@@ -1,7 +1,7 @@
 //! The room of the screen: events in, lines out.
 //!
 //! Progress goes to standard error, results to standard output. A thread receives every [`Event`] and hands it to one
-//! of three screens: [`bars`] for a terminal, [`plain`] for a log, [`json`] for a program. [`summary`] is what a run
+//! of three screens: `bars` for a terminal, `plain` for a log, `json` for a program. [`summary`] is what a run
 //! leaves on the terminal; [`line`](mod@line) words the lines that all of them share, and [`style`] colours them.
 //!
 //! Nothing in here decides anything about a run, reads a file or knows a guest. Text that a guest chose is escaped

@@ -1,8 +1,8 @@
 //! A report as a page a person likes to read: `report.md`.
 //!
 //! Pure: source lines come from whoever implements [`Sources`]. This file holds the order of the page; the parts are
-//! [`head`] (outcome, question, facts, probes), [`hits`] and [`frames`] (every stop), [`tail`] (trigger, expectations,
-//! timings, files). [`page`] writes blocks and [`escape`] keeps foreign text from becoming Markdown.
+//! `head` (outcome, question, facts, probes), `hits` and `frames` (every stop), `tail` (trigger, expectations, timings,
+//! files). `page` writes blocks and `escape` keeps foreign text from becoming Markdown.
 
 mod escape;
 mod frames;

@@ -39,7 +39,7 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
 
 /// Whether `c` is invisible and changes the order or the breaking of the text around it.
 fn reorders(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// `text` in at most `limit` characters; what is cut shows as `…`.

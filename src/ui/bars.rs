@@ -34,6 +34,7 @@ pub(super) struct Bars {
     phases: HashMap<Phase, Live>,
     step: Option<ProgressBar>,
     hits: Hits,
+    result_follows: bool,
 }
 
 /// A phase that is running.
@@ -63,6 +64,7 @@ impl Bars {
             phases: HashMap::new(),
             step: None,
             hits: Hits::default(),
+            result_follows: false,
         }
     }
 
@@ -163,7 +165,7 @@ impl Screen for Bars {
                 self.print(&line::step(&self.styles, name, *exit_code, *as_expected, *duration_ms));
             }
             Event::HitCollected { hit } => self.hit(hit),
-            Event::Finished { .. } => {}
+            Event::Finished { .. } => self.result_follows = true,
         }
     }
 
@@ -172,7 +174,10 @@ impl Screen for Bars {
         self.phases.drain().for_each(|(_, live)| live.bar.finish_and_clear());
         if let Some(counter) = self.hits.counter.take() {
             counter.finish_and_clear();
-            self.print(&line::labelled(&self.styles, "hits", &self.hits.describe()));
+            // The summary counts them too.
+            if !self.result_follows {
+                self.print(&line::labelled(&self.styles, "hits", &self.hits.describe()));
+            }
         }
     }
 }

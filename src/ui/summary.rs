@@ -4,7 +4,9 @@
 
 use super::line;
 use super::style::Styles;
-use crate::report::model::{ErrorInfo, Frame, Hit, KernelInfo, MachineInfo, Outcome, ProbeResult, Report, StepResult};
+use crate::report::model::{
+    ErrorInfo, Frame, Hit, KernelInfo, MachineInfo, Outcome, ProbeResult, Report, StepResult, Var,
+};
 use crate::report::path::{in_a_line, place, system_call};
 use crate::report::text::{duration, plural, printable, seconds, shorten};
 use crate::report::value;
@@ -23,7 +25,7 @@ const VALUES: usize = 64;
 pub struct Look {
     /// With colours.
     pub colours: bool,
-    /// With kernel, guest, probes, trigger and warnings, for who did not see them go by.
+    /// With kernel, guest, probes, trigger, warnings and a line for the next hits, for who did not see them go by.
     pub facts: bool,
 }
 
@@ -43,7 +45,7 @@ pub fn render(report: &Report, path: &str) -> String {
 pub fn render_as(report: &Report, path: &str, look: Look) -> String {
     let styles = Styles::new(look.colours);
     let facts = if look.facts { facts(&styles, report) } else { vec![] };
-    let blocks = [facts, hits(&styles, &report.hits), failures(&styles, report), end(&styles, report, path)];
+    let blocks = [facts, hits(&styles, &report.hits, look), failures(&styles, report), end(&styles, report, path)];
     let blocks: Vec<String> = blocks.into_iter().filter(|block| !block.is_empty()).map(|b| b.join("\n")).collect();
     blocks.join("\n\n") + "\n"
 }
@@ -84,16 +86,15 @@ fn step_fact(step: &StepResult) -> String {
     format!("{}  {end}  {}", step.name, duration(step.duration_ms))
 }
 
-fn hits(styles: &Styles, hits: &[Hit]) -> Vec<String> {
+/// The first hit with its stack, the next ones in a line each, and how many there were.
+fn hits(styles: &Styles, hits: &[Hit], look: Look) -> Vec<String> {
     let Some((first, others)) = hits.split_first() else { return vec![] };
     let mut lines = first_hit(styles, first);
-    lines.extend(others.iter().take(HITS - 1).map(|hit| line::hit(styles, hit)));
-    if hits.len() > HITS {
-        lines.push(format!("  …  {} more hits in the report", hits.len() - HITS));
+    if look.facts {
+        lines.extend(others.iter().take(HITS - 1).map(|hit| line::hit(styles, hit)));
+        lines.extend((hits.len() > HITS).then(|| format!("  …  {} more in the report", hits.len() - HITS)));
     }
-    if hits.len() > 1 {
-        lines.push(line::labelled(styles, "hits", &by_probe(hits)));
-    }
+    lines.extend((!others.is_empty()).then(|| line::labelled(styles, "hits", &by_probe(hits))));
     lines
 }
 
@@ -114,8 +115,7 @@ fn first_hit(styles: &Styles, hit: &Hit) -> Vec<String> {
     let jiffies = hit.jiffies.map_or(String::new(), |jiffies| format!("  jiffies {jiffies}"));
     let mut lines = vec![format!("{}{}", line::hit_head(styles, hit), styles.quiet.apply_to(jiffies))];
     lines.extend(hit.decoded.iter().map(|object| aside(&object.summary)));
-    let shown: Vec<String> =
-        hit.shown.iter().filter_map(|var| Some(format!("{} = {}", var.name, value::short(var)?))).collect();
+    let shown: Vec<String> = hit.shown.iter().map(shown_value).collect();
     if !shown.is_empty() {
         lines.push(aside(&shown.join("  ")));
     }
@@ -125,6 +125,12 @@ fn first_hit(styles: &Styles, hit: &Hit) -> Vec<String> {
     lines.extend(top.iter().map(|frame| stack_line(styles, frame, functions, places)));
     lines.extend(rest_of_stack(styles, &hit.frames));
     lines
+}
+
+/// `source port = 47918`, or why it is not there.
+fn shown_value(var: &Var) -> String {
+    let why = || format!("({})", var.why.map_or("not available", |why| why.as_str()));
+    format!("{} = {}", var.name, value::short(var).map_or_else(why, |value| shorten(&value, VALUES)))
 }
 
 fn aside(text: &str) -> String {
@@ -191,11 +197,10 @@ fn end(styles: &Styles, report: &Report, path: &str) -> Vec<String> {
 }
 
 fn error_lines(styles: &Styles, error: &ErrorInfo) -> Vec<String> {
-    let label = |label: &str| format!("  {} ", styles.bad.apply_to(format!("{label:<width$}", width = line::LABEL)));
-    let mut lines: Vec<String> =
-        error.message.lines().map(aside).map(|line| line.replacen("         ", "           ", 1)).collect();
+    let label = format!("{:<width$}", "error", width = line::LABEL);
+    let mut lines: Vec<String> = error.message.lines().map(|line| format!("           {}", printable(line))).collect();
     if let Some(first) = lines.first_mut() {
-        *first = format!("{}{}", label("error"), first.trim_start());
+        *first = format!("  {} {}", styles.bad.apply_to(label), first.trim_start());
     }
     lines.extend(error.hint.iter().map(|hint| line::labelled(styles, "help", hint)));
     lines
@@ -214,8 +219,8 @@ fn outcome(styles: &Styles, report: &Report) -> String {
         1 => format!("{held} of 1 expectation"),
         all => format!("{held} of {all} expectations"),
     };
-    let word = style.apply_to(format!("{word:<width$}", width = line::LABEL));
-    format!("  {word} {expectations}{}", time(report))
+    let word = style.apply_to(format!("{word:<width$}", width = line::LABEL - 1));
+    format!("  {word}  {expectations}{}", time(report))
 }
 
 /// `  in 0.9 s (stops 0.1, collecting 0.1)`.

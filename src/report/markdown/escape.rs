@@ -18,7 +18,7 @@ pub(super) fn text(foreign: &str) -> String {
             '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '|' | '~' | '&' | '#' | '$' => true,
             '_' => !within_word(),
             '-' | '+' | '=' => at == 0,
-            '.' | ')' => chars[..at].iter().all(char::is_ascii_digit) && at > 0,
+            '.' | ')' => numbers_a_list(&chars, at),
             _ => false,
         };
         if special {
@@ -27,6 +27,26 @@ pub(super) fn text(foreign: &str) -> String {
         out.push(c);
     }
     out
+}
+
+/// Whether the sign at `at` would make the line an item of a numbered list: `1. x`, `2) x`.
+fn numbers_a_list(chars: &[char], at: usize) -> bool {
+    let digits = at > 0 && chars[..at].iter().all(char::is_ascii_digit);
+    digits && chars.get(at + 1).is_none_or(|c| c.is_whitespace())
+}
+
+/// A sentence of ours, in which foreign names stand between backticks: those become code, the rest is escaped.
+pub(super) fn sentence(own: &str) -> String {
+    let parts: Vec<&str> = own.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        return text(own);
+    }
+    let words = |part: &str| {
+        let body = text(part);
+        let after = if part.ends_with(' ') && !body.is_empty() { " " } else { "" };
+        format!("{}{body}{after}", if part.starts_with(' ') { " " } else { "" })
+    };
+    parts.iter().enumerate().map(|(at, part)| if at % 2 == 0 { words(part) } else { code(part) }).collect()
 }
 
 /// `foreign` as code, on one line, also safe inside a table cell.
@@ -94,6 +114,7 @@ mod tests {
             ("# title", "\\# title"),
             ("\x1b[2J", "\\\\x1b\\[2J"),
             ("&lt;", "\\&lt;"),
+            ("6.1.192", "6.1.192"),
         ];
         for (foreign, wanted) in cases {
             assert_eq!(text(foreign), wanted, "{foreign:?}");
@@ -113,6 +134,19 @@ mod tests {
         ];
         for (foreign, wanted) in cases {
             assert_eq!(code(foreign), wanted, "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn sentences_keep_their_names() {
+        let cases = [
+            ("`a_` is <b>", "`a_` is \\<b\\>"),
+            ("see `a` and `b`", "see `a` and `b`"),
+            ("`a` `b`", "`a` `b`"),
+            ("one ` only", "one \\` only"),
+        ];
+        for (own, wanted) in cases {
+            assert_eq!(sentence(own), wanted);
         }
     }
 

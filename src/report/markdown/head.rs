@@ -2,11 +2,11 @@
 //!
 //! Pure. Says what the report says, adds nothing.
 
-use super::escape::{code, text};
+use super::escape::{code, sentence, text};
 use super::page::Page;
 use crate::report::model::{ErrorInfo, Hit, Outcome, ProbeResult, Report};
 use crate::report::path::{first_of_path, place};
-use crate::report::text::{duration, list, plural, printable_block};
+use crate::report::text::{duration, list, plural};
 
 /// Writes everything above the expectations.
 pub(super) fn write(page: &mut Page, report: &Report) {
@@ -37,12 +37,12 @@ fn title(report: &Report) -> String {
 
 fn write_error(page: &mut Page, error: &ErrorInfo) {
     let (first, rest) = error.message.split_once('\n').unwrap_or((&error.message, ""));
-    page.paragraph(&format!("**Error:** {}", text(first)));
+    page.paragraph(&format!("**Error:** {}", sentence(first)));
     if !rest.trim().is_empty() {
-        page.fence("text", &printable_block(&error.message));
+        page.fence("text", rest);
     }
     if let Some(hint) = &error.hint {
-        page.paragraph(&format!("**Help:** {}", text(hint)));
+        page.paragraph(&format!("**Help:** {}", sentence(hint)));
     }
 }
 

@@ -3,12 +3,14 @@
 //! Pure. A hit that came by the path of an earlier one says so and keeps its values only, so that a hundred hits stay
 //! readable.
 
+use std::collections::BTreeSet;
+
 use super::Sources;
 use super::escape::{code, html, text};
 use super::frames;
 use super::page::Page;
 use crate::report::model::{Context, Decoded, Hit, Report, Var};
-use crate::report::path::{first_of_path, system_call};
+use crate::report::path::{first_of_path, in_a_line, system_call};
 use crate::report::text::{plural, shorten};
 use crate::report::value;
 
@@ -17,6 +19,9 @@ pub(super) const CELL_LIMIT: usize = 80;
 
 /// From how many hits on the page begins with an overview of them.
 const OVERVIEW_FROM: usize = 4;
+
+/// How many functions of a path the overview names.
+const LANDMARKS: usize = 6;
 
 /// Writes all hits.
 pub(super) fn write(page: &mut Page, report: &Report, sources: &dyn Sources) {
@@ -35,18 +40,37 @@ pub(super) fn write(page: &mut Page, report: &Report, sources: &dyn Sources) {
     }
 }
 
+/// One row a path: which hits came by it, who was running, and its landmarks.
 fn overview(page: &mut Page, hits: &[Hit], firsts: &[usize]) {
-    let rows: Vec<_> = hits
-        .iter()
-        .zip(firsts)
-        .map(|(hit, &first)| {
-            let path =
-                if hits[first].index == hit.index { "new".into() } else { format!("as hit {}", hits[first].index) };
-            let context = hit.context.map_or("?", Context::as_str);
-            [hit.index.to_string(), code(&hit.probe), task(hit), hit.cpu.to_string(), context.into(), path]
-        })
-        .collect();
-    page.table(["hit", "probe", "task", "cpu", "context", "path"], &rows);
+    let row = |first: usize| {
+        let same: Vec<&Hit> = hits.iter().zip(firsts).filter(|(_, f)| **f == first).map(|(hit, _)| hit).collect();
+        let indices: Vec<u64> = same.iter().map(|hit| hit.index).collect();
+        let probes = names(same.iter().map(|hit| hit.probe.as_str()));
+        let tasks = names(same.iter().map(|hit| hit.task.comm.as_deref().unwrap_or("?")));
+        [same.len().to_string(), ranges(&indices), probes, tasks, text(&in_a_line(&hits[first].frames, LANDMARKS))]
+    };
+    let rows: Vec<_> =
+        firsts.iter().enumerate().filter(|(at, first)| at == *first).map(|(_, first)| row(*first)).collect();
+    page.table(["hits", "which", "probe", "task", "path"], &rows);
+}
+
+/// The first few different names, as code.
+fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 3;
+    let different: BTreeSet<&str> = all.collect();
+    let more = different.len().saturating_sub(SHOWN);
+    let shown: Vec<String> = different.into_iter().take(SHOWN).map(code).collect();
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+/// `1–3, 7`.
+fn ranges(indices: &[u64]) -> String {
+    let runs = indices.chunk_by(|a, b| a + 1 == *b);
+    let run = |run: &[u64]| match run {
+        [first, .., last] => format!("{first}–{last}"),
+        one => one.iter().map(u64::to_string).collect(),
+    };
+    runs.map(run).collect::<Vec<_>>().join(", ")
 }
 
 fn write_hit(page: &mut Page, hit: &Hit, same_as: Option<u64>, sources: &dyn Sources) {
@@ -140,4 +164,15 @@ pub(super) fn in_full(page: &mut Page, long: &[&Var]) {
             page.fence("c", &format!("{} = {}", var.name, var.value.as_deref().unwrap_or_default()));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_become_ranges() {
+        assert_eq!(ranges(&[1, 2, 3, 7, 9, 10]), "1–3, 7, 9–10");
+        assert_eq!(ranges(&[]), "");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use super::escape::{code, html, link, text};
+use super::escape::{html, link, sentence, text};
 use super::page::Page;
 use crate::report::model::{ExpectationResult, Report, StepResult};
 use crate::report::text::{duration, plural};
@@ -22,19 +22,6 @@ pub(super) fn expectations(page: &mut Page, report: &Report) {
 fn expectation(result: &ExpectationResult) -> [String; 3] {
     let mark = if result.passed { "✓" } else { "✗" };
     [mark.into(), sentence(&result.text), sentence(&result.detail)]
-}
-
-/// Our own sentence with foreign names between backticks: those become code, the rest is escaped.
-fn sentence(own: &str) -> String {
-    let parts: Vec<&str> = own.split('`').collect();
-    if parts.len().is_multiple_of(2) {
-        return text(own);
-    }
-    let spaced = |part: &str| {
-        let (before, after) = (part.starts_with(' '), part.ends_with(' ') && !part.trim().is_empty());
-        format!("{}{}{}", if before { " " } else { "" }, text(part), if after { " " } else { "" })
-    };
-    parts.iter().enumerate().map(|(at, part)| if at % 2 == 0 { spaced(part) } else { code(part) }).collect()
 }
 
 /// Every step that started, with what it wrote.
@@ -77,7 +64,7 @@ fn output(page: &mut Page, name: &str, content: &str) {
 pub(super) fn notes(page: &mut Page, report: &Report) {
     if !report.warnings.is_empty() {
         page.heading(2, "Warnings");
-        page.list(&report.warnings.iter().map(|warning| text(warning)).collect::<Vec<_>>());
+        page.list(&report.warnings.iter().map(|warning| sentence(warning)).collect::<Vec<_>>());
     }
     if !report.timings.is_empty() {
         page.heading(2, "Timings");
