@@ -108,7 +108,7 @@ impl Bars {
         }
         if duration_ms >= WORTH_A_LINE {
             let text = format!("{}  {}", printable(summary), duration(duration_ms));
-            let line = line::labelled(&self.styles, line::phase(phase), text.trim_start());
+            let line = line::labelled(&Styles::new(false), line::phase(phase), text.trim_start());
             self.print(&self.styles.quiet.apply_to(line).to_string());
         }
     }
@@ -179,6 +179,9 @@ impl Screen for Bars {
                 self.print(&line::labelled(&self.styles, "hits", &self.hits.describe()));
             }
         }
+        if self.result_follows {
+            self.print("");
+        }
     }
 }
 
@@ -216,6 +219,16 @@ mod tests {
         bars.show(&Event::Fact { label: "guest", text: "q35, TCG".into() }, later);
         bars.finish();
         assert_eq!(term.contents(), "  build    vmlinux  1m15s\n  guest    q35, TCG");
+    }
+
+    #[test]
+    fn a_result_that_follows_counts_the_hits_itself() {
+        let (term, mut bars) = screen();
+        (1..=21).for_each(|n| bars.show(&Event::HitCollected { hit: Box::new(sample::hit(n)) }, Instant::now()));
+        let (report, path) = (Box::new(sample::sample()), "runs/x/report.md".into());
+        bars.show(&Event::Finished { report, path }, Instant::now());
+        bars.finish();
+        assert!(!term.contents().contains("  hits "), "{}", term.contents());
     }
 
     #[test]
