@@ -1,6 +1,9 @@
 //! kdbg: kernel debugging sessions as code.
+pub mod builtin;
+pub mod commands;
 pub mod error;
 pub mod event;
+pub mod gdb;
 pub mod guest;
 pub mod kernel;
 pub mod names;
@@ -8,3 +11,4 @@ pub mod process;
 pub mod recipe;
 pub mod report;
 pub mod store;
+pub mod ui;

@@ -317,3 +317,48 @@ pub struct ExpectationResult {
     /// What was seen.
     pub detail: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::sample;
+
+    #[test]
+    fn a_report_survives_being_written_and_read() {
+        let report = sample();
+        let text = serde_json::to_string_pretty(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+    }
+
+    #[test]
+    fn the_keys_of_report_json_and_their_order() {
+        let json = serde_json::to_value(sample()).unwrap();
+        let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        let hit = &json["hits"][0];
+        let frame = &hit["frames"][0];
+        let wanted = [
+            (
+                &json,
+                "schema recipe outcome error kernel machine probes hits trigger expectations timings warnings files",
+            ),
+            (&json["recipe"], "name about sha256"),
+            (&json["kernel"], "version release build_id key vmlinux"),
+            (&json["machine"], "accelerator qemu cpus memory forked"),
+            (&json["probes"][0], "name at locations hits disarmed"),
+            (&json["probes"][0]["locations"][0], "address symbol file line inlined"),
+            (hit, "index probe cpu task context jiffies frames shown decoded returned cost"),
+            (&hit["task"], "comm pid tgid"),
+            (frame, "level address symbol offset file line inlined args locals hidden"),
+            (&frame["args"][0], "name type value available why"),
+            (&hit["decoded"][0], "expression kind summary fields"),
+            (&hit["cost"], "stop_us collect_us"),
+            (&json["trigger"][0], "name exit_code stdout stderr duration_ms timed_out"),
+            (&json["expectations"][0], "text passed detail"),
+        ];
+        for (value, names) in wanted {
+            assert_eq!(keys(value), names);
+        }
+        assert_eq!((&json["schema"], &json["outcome"]), (&1.into(), &"passed".into()));
+        assert_eq!(frame["locals"][1]["why"], "not set yet");
+    }
+}

@@ -1,0 +1,178 @@
+//! Every hit on the page: who was stopped where, what was shown, and its stack.
+//!
+//! Pure. A hit that came by the path of an earlier one says so and keeps its values only, so that a hundred hits stay
+//! readable.
+
+use std::collections::BTreeSet;
+
+use super::Sources;
+use super::escape::{code, html, text};
+use super::frames;
+use super::page::Page;
+use crate::report::model::{Context, Decoded, Hit, Report, Var};
+use crate::report::path::{first_of_path, in_a_line, system_call};
+use crate::report::text::{plural, shorten};
+use crate::report::value;
+
+/// The longest value that stands in a table.
+pub(super) const CELL_LIMIT: usize = 80;
+
+/// From how many hits on the page begins with an overview of them.
+const OVERVIEW_FROM: usize = 4;
+
+/// How many functions of a path the overview names.
+const LANDMARKS: usize = 6;
+
+/// Writes all hits.
+pub(super) fn write(page: &mut Page, report: &Report, sources: &dyn Sources) {
+    page.heading(2, "Hits");
+    if report.hits.is_empty() {
+        page.paragraph("No probe was hit.");
+        return;
+    }
+    let firsts = first_of_path(&report.hits);
+    if report.hits.len() >= OVERVIEW_FROM {
+        overview(page, &report.hits, &firsts);
+    }
+    for (at, (hit, &first)) in report.hits.iter().zip(&firsts).enumerate() {
+        let same_as = (first != at).then(|| report.hits[first].index);
+        write_hit(page, hit, same_as, sources);
+    }
+}
+
+/// One row a path: which hits came by it, who was running, and its landmarks.
+fn overview(page: &mut Page, hits: &[Hit], firsts: &[usize]) {
+    let row = |first: usize| {
+        let same: Vec<&Hit> = hits.iter().zip(firsts).filter(|(_, f)| **f == first).map(|(hit, _)| hit).collect();
+        let indices: Vec<u64> = same.iter().map(|hit| hit.index).collect();
+        let probes = names(same.iter().map(|hit| hit.probe.as_str()));
+        let tasks = names(same.iter().map(|hit| hit.task.comm.as_deref().unwrap_or("?")));
+        [same.len().to_string(), ranges(&indices), probes, tasks, text(&in_a_line(&hits[first].frames, LANDMARKS))]
+    };
+    let rows: Vec<_> =
+        firsts.iter().enumerate().filter(|(at, first)| at == *first).map(|(_, first)| row(*first)).collect();
+    page.table(["hits", "which", "probe", "task", "path"], &rows);
+}
+
+/// The first few different names, as code.
+fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 3;
+    let different: BTreeSet<&str> = all.collect();
+    let more = different.len().saturating_sub(SHOWN);
+    let shown: Vec<String> = different.into_iter().take(SHOWN).map(code).collect();
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+/// `1–3, 7`.
+fn ranges(indices: &[u64]) -> String {
+    let runs = indices.chunk_by(|a, b| a + 1 == *b);
+    let run = |run: &[u64]| match run {
+        [first, .., last] => format!("{first}–{last}"),
+        one => one.iter().map(u64::to_string).collect(),
+    };
+    runs.map(run).collect::<Vec<_>>().join(", ")
+}
+
+fn write_hit(page: &mut Page, hit: &Hit, same_as: Option<u64>, sources: &dyn Sources) {
+    let place = hit.frames.first().map_or("stack not readable", |frame| &frame.symbol);
+    page.heading(3, &format!("Hit {}: {}", hit.index, code(place)));
+    page.paragraph(&who(hit));
+    page.list(&hit.decoded.iter().map(decoded).collect::<Vec<_>>());
+    shown(page, hit);
+    match same_as {
+        Some(earlier) => page.details(&format!("Same path as hit {earlier}; its values"), |page| {
+            frames::table(page, &hit.frames);
+        }),
+        None => {
+            frames::table(page, &hit.frames);
+            frames::sources(page, &hit.frames, sources);
+        }
+    }
+}
+
+/// The sentence about who was stopped.
+fn who(hit: &Hit) -> String {
+    let (task, cpu) = (task(hit), hit.cpu);
+    let during =
+        system_call(&hit.frames).map_or(String::new(), |call| format!(", inside the system call **{}**", text(call)));
+    let doing = match hit.context {
+        Some(Context::Process) => format!("{task} was running on CPU {cpu} in its own (process) context{during}"),
+        Some(Context::Softirq) => format!("CPU {cpu} was serving a **softirq** on top of {task}{during}"),
+        Some(Context::Hardirq) => {
+            format!("CPU {cpu} was in an interrupt handler (**hardirq**) on top of {task}{during}")
+        }
+        Some(Context::Nmi) => format!("CPU {cpu} was in a non-maskable interrupt (**NMI**) on top of {task}{during}"),
+        None => format!("CPU {cpu} was running {task}{during}; the context could not be read"),
+    };
+    let when = hit.jiffies.map_or(String::new(), |jiffies| format!(" at jiffies {jiffies}"));
+    format!("Probe {} stopped the guest{when}: {doing}.", code(&hit.probe))
+}
+
+/// `nc` (pid 61, thread of 60).
+fn task(hit: &Hit) -> String {
+    let comm = hit.task.comm.as_deref().map_or_else(|| "a task whose name could not be read".to_owned(), code);
+    match (hit.task.pid, hit.task.tgid) {
+        (Some(pid), Some(tgid)) if pid != tgid => format!("{comm} (pid {pid}, thread of {tgid})"),
+        (Some(pid), _) => format!("{comm} (pid {pid})"),
+        (None, _) => comm,
+    }
+}
+
+fn decoded(object: &Decoded) -> String {
+    let fields: Vec<String> =
+        object.fields.iter().map(|(name, value)| code(&shorten(&format!("{name} = {value}"), CELL_LIMIT))).collect();
+    let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join(", ")) };
+    format!("{} is a {}: {}{fields}", code(&object.expression), code(&object.kind), text(&object.summary))
+}
+
+/// What the recipe asked to see, and what the function returned.
+fn shown(page: &mut Page, hit: &Hit) {
+    let returned = hit.returned.as_ref().map(|var| ["returned".to_owned(), value_cell(var), type_cell(var)]);
+    let rows: Vec<_> =
+        hit.shown.iter().map(|var| [text(&var.name), value_cell(var), type_cell(var)]).chain(returned).collect();
+    page.table(["shown", "value", "type"], &rows);
+    let long: Vec<&Var> = hit.shown.iter().chain(&hit.returned).filter(|var| is_long(var)).collect();
+    in_full(page, &long);
+}
+
+/// The value of `var` for a table cell, or why there is none.
+pub(super) fn value_cell(var: &Var) -> String {
+    match value::short(var) {
+        Some(value) => code(&shorten(&value, CELL_LIMIT)),
+        None => format!("*{}*", var.why.map_or("not available", |why| why.as_str())),
+    }
+}
+
+/// The type of `var` for a table cell.
+pub(super) fn type_cell(var: &Var) -> String {
+    var.type_name.as_deref().map_or_else(String::new, code)
+}
+
+/// Whether a table cell cannot hold the value.
+pub(super) fn is_long(var: &Var) -> bool {
+    value::short(var).is_some_and(|value| value.chars().count() > CELL_LIMIT)
+}
+
+/// The whole text of values that tables had to shorten, folded away.
+pub(super) fn in_full(page: &mut Page, long: &[&Var]) {
+    if long.is_empty() {
+        return;
+    }
+    let names: Vec<String> = long.iter().map(|var| format!("<code>{}</code>", html(&var.name))).collect();
+    page.details(&format!("{} in full: {}", plural(long.len() as u64, "long value"), names.join(", ")), |page| {
+        for var in long {
+            page.fence("c", &format!("{} = {}", var.name, var.value.as_deref().unwrap_or_default()));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_become_ranges() {
+        assert_eq!(ranges(&[1, 2, 3, 7, 9, 10]), "1–3, 7, 9–10");
+        assert_eq!(ranges(&[]), "");
+    }
+}

@@ -1,0 +1,239 @@
+//! The end of a run on a terminal: facts, hits, what was expected and how it ended.
+//!
+//! Pure: a report becomes text with styles. Nothing is printed in here.
+
+use super::line;
+use super::style::Styles;
+use crate::report::model::{
+    ErrorInfo, Frame, Hit, KernelInfo, MachineInfo, Outcome, ProbeResult, Report, StepResult, Var,
+};
+use crate::report::path::{in_a_line, place, system_call};
+use crate::report::text::{duration, plural, printable, seconds, shorten};
+use crate::report::value;
+
+/// How many frames of the first hit are shown.
+const FRAMES: usize = 5;
+
+/// How many hits are shown; the rest is counted.
+const HITS: usize = 6;
+
+/// How much room the values of a frame have.
+const VALUES: usize = 64;
+
+/// How a summary looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// With colours.
+    pub colours: bool,
+    /// With kernel, guest, probes, trigger, warnings and a line for the next hits, for who did not see them go by.
+    pub facts: bool,
+}
+
+impl Look {
+    /// Everything, with colours where standard output takes them.
+    pub fn detect() -> Self {
+        Look { colours: console::colors_enabled(), facts: true }
+    }
+}
+
+/// The whole summary of `report`, as standard output takes it. `path` is the report for people.
+pub fn render(report: &Report, path: &str) -> String {
+    render_as(report, path, Look::detect())
+}
+
+/// The summary of `report` in a given look.
+pub fn render_as(report: &Report, path: &str, look: Look) -> String {
+    let styles = Styles::new(look.colours);
+    let facts = if look.facts { facts(&styles, report) } else { vec![] };
+    let blocks = [facts, hits(&styles, &report.hits, look), failures(&styles, report), end(&styles, report, path)];
+    let blocks: Vec<String> = blocks.into_iter().filter(|block| !block.is_empty()).map(|b| b.join("\n")).collect();
+    blocks.join("\n\n") + "\n"
+}
+
+fn facts(styles: &Styles, report: &Report) -> Vec<String> {
+    let kernel = report.kernel.as_ref().map(|kernel| line::labelled(styles, "kernel", &kernel_fact(kernel)));
+    let machine = report.machine.as_ref().map(|machine| line::labelled(styles, "guest", &machine_fact(machine)));
+    let probes = report.probes.iter().map(|probe| line::labelled(styles, "probe", &probe_fact(probe)));
+    let steps = report.trigger.iter().map(|step| line::labelled(styles, "trigger", &step_fact(step)));
+    let warnings = report.warnings.iter().map(|text| line::warning(styles, text));
+    kernel.into_iter().chain(machine).chain(probes).chain(steps).chain(warnings).collect()
+}
+
+fn kernel_fact(kernel: &KernelInfo) -> String {
+    format!("{}  {}", kernel.release, kernel.key)
+}
+
+fn machine_fact(machine: &MachineInfo) -> String {
+    let start = if machine.forked { "forked" } else { "booted" };
+    let cpus = plural(u64::from(machine.cpus), "CPU");
+    format!("QEMU {}, {}, {cpus}, {}  {start}", machine.qemu, machine.accelerator.to_uppercase(), machine.memory)
+}
+
+fn probe_fact(probe: &ProbeResult) -> String {
+    let first = probe.locations.first().and_then(|location| place(location.file.as_deref(), location.line));
+    let first = first.map_or(String::new(), |place| format!("  {place}"));
+    let disarmed = if probe.disarmed { ", then disarmed" } else { "" };
+    let locations = plural(probe.locations.len() as u64, "location");
+    format!("{} at {}{first}  {locations}, {}{disarmed}", probe.name, probe.at, plural(probe.hits, "hit"))
+}
+
+fn step_fact(step: &StepResult) -> String {
+    let end = match step.exit_code {
+        _ if step.timed_out => "timed out".to_owned(),
+        Some(code) => format!("exit {code}"),
+        None => "did not end by itself".to_owned(),
+    };
+    format!("{}  {end}  {}", step.name, duration(step.duration_ms))
+}
+
+/// The first hit with its stack, the next ones in a line each, and how many there were.
+fn hits(styles: &Styles, hits: &[Hit], look: Look) -> Vec<String> {
+    let Some((first, others)) = hits.split_first() else { return vec![] };
+    let mut lines = first_hit(styles, first);
+    if look.facts {
+        lines.extend(others.iter().take(HITS - 1).map(|hit| line::hit(styles, hit)));
+        lines.extend((hits.len() > HITS).then(|| format!("  …  {} more in the report", hits.len() - HITS)));
+    }
+    lines.extend((!others.is_empty()).then(|| line::labelled(styles, "hits", &by_probe(hits))));
+    lines
+}
+
+/// `rst 57, drop 3`, in the order in which they were first hit.
+fn by_probe(hits: &[Hit]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for hit in hits {
+        match counts.iter_mut().find(|(probe, _)| *probe == hit.probe) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((&hit.probe, 1)),
+        }
+    }
+    counts.iter().map(|(probe, count)| format!("{probe} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The first hit with the top of its stack.
+fn first_hit(styles: &Styles, hit: &Hit) -> Vec<String> {
+    let jiffies = hit.jiffies.map_or(String::new(), |jiffies| format!("  jiffies {jiffies}"));
+    let mut lines = vec![format!("{}{}", line::hit_head(styles, hit), styles.quiet.apply_to(jiffies))];
+    lines.extend(hit.decoded.iter().map(|object| aside(&object.summary)));
+    let shown: Vec<String> = hit.shown.iter().map(shown_value).collect();
+    if !shown.is_empty() {
+        lines.push(aside(&shown.join("  ")));
+    }
+    let top = &hit.frames[..hit.frames.len().min(FRAMES)];
+    let functions = top.iter().map(|frame| function(frame).chars().count()).max().unwrap_or(0);
+    let places = top.iter().map(|frame| line::frame_place(frame).chars().count()).max().unwrap_or(0);
+    lines.extend(top.iter().map(|frame| stack_line(styles, frame, functions, places)));
+    lines.extend(rest_of_stack(styles, &hit.frames));
+    lines
+}
+
+/// `source port = 47918`, or why it is not there.
+fn shown_value(var: &Var) -> String {
+    let why = || format!("({})", var.why.map_or("not available", |why| why.as_str()));
+    format!("{} = {}", var.name, value::short(var).map_or_else(why, |value| shorten(&value, VALUES)))
+}
+
+fn aside(text: &str) -> String {
+    format!("         {}", printable(text))
+}
+
+fn function(frame: &Frame) -> String {
+    let inlined = if frame.inlined { " (inlined)" } else { "" };
+    format!("{}{inlined}", printable(&frame.symbol))
+}
+
+fn stack_line(styles: &Styles, frame: &Frame, functions: usize, places: usize) -> String {
+    let (function, place, values) = (function(frame), line::frame_place(frame), values(frame));
+    let places = if values.is_empty() { 0 } else { places };
+    let function = styles.strong.apply_to(format!("{function:<functions$}"));
+    let place = styles.quiet.apply_to(format!("{place:<places$}"));
+    let gap = if values.is_empty() { "" } else { "  " };
+    format!("    {:>3}  {function}  {place}{gap}{values}", frame.level)
+}
+
+/// Arguments, then locals, as many as there is room for; structures are for the report.
+fn values(frame: &Frame) -> String {
+    let simple = |text: &String| !value::is_compound(text);
+    let all = frame.args.iter().chain(&frame.locals);
+    let assignments = all
+        .filter_map(|var| Some(format!("{}={}", printable(&var.name), printable(&value::short(var).filter(simple)?))));
+    let mut line = String::new();
+    for assignment in assignments {
+        if !line.is_empty() && line.chars().count() + assignment.chars().count() + 2 > VALUES {
+            break;
+        }
+        line.push_str(if line.is_empty() { "" } else { "  " });
+        line.push_str(&shorten(&assignment, VALUES));
+    }
+    line
+}
+
+/// `…  19 more: ip_rcv ← … ← __x64_sys_connect`, and the system call it began with.
+fn rest_of_stack(styles: &Styles, frames: &[Frame]) -> Vec<String> {
+    let Some(rest) = frames.get(FRAMES..).filter(|rest| !rest.is_empty()) else { return vec![] };
+    let path = printable(&in_a_line(rest, 6));
+    let call = system_call(frames).map(|call| aside(&format!("inside the system call {call}")));
+    let more = format!("      …  {} more: {path}", rest.len());
+    std::iter::once(styles.quiet.apply_to(more).to_string()).chain(call).collect()
+}
+
+/// The expectations that did not hold.
+fn failures(styles: &Styles, report: &Report) -> Vec<String> {
+    let failed = report.expectations.iter().filter(|expectation| !expectation.passed);
+    failed
+        .flat_map(|expectation| {
+            [
+                format!("  {} {}", styles.bad.apply_to("✗"), printable(&expectation.text)),
+                format!("    {}", styles.quiet.apply_to(printable(&expectation.detail))),
+            ]
+        })
+        .collect()
+}
+
+/// What went wrong, how it ended, where the report is.
+fn end(styles: &Styles, report: &Report, path: &str) -> Vec<String> {
+    let error = report.error.iter().flat_map(|error| error_lines(styles, error));
+    error.chain([outcome(styles, report), line::labelled(styles, "report", path)]).collect()
+}
+
+fn error_lines(styles: &Styles, error: &ErrorInfo) -> Vec<String> {
+    let label = format!("{:<width$}", "error", width = line::LABEL);
+    let mut lines: Vec<String> = error.message.lines().map(|line| format!("           {}", printable(line))).collect();
+    if let Some(first) = lines.first_mut() {
+        *first = format!("  {} {}", styles.bad.apply_to(label), first.trim_start());
+    }
+    lines.extend(error.hint.iter().map(|hint| line::labelled(styles, "help", hint)));
+    lines
+}
+
+fn outcome(styles: &Styles, report: &Report) -> String {
+    let (word, style) = match report.outcome {
+        Outcome::Passed => ("passed", &styles.good),
+        Outcome::Failed => ("failed", &styles.bad),
+        Outcome::Error => ("ended early", &styles.bad),
+        Outcome::Interrupted => ("interrupted", &styles.warn),
+    };
+    let held = report.expectations.iter().filter(|expectation| expectation.passed).count();
+    let expectations = match report.expectations.len() {
+        0 => "no expectations".to_owned(),
+        1 => format!("{held} of 1 expectation"),
+        all => format!("{held} of {all} expectations"),
+    };
+    let word = style.apply_to(format!("{word:<width$}", width = line::LABEL - 1));
+    format!("  {word}  {expectations}{}", time(report))
+}
+
+/// `  in 0.9 s (stops 0.1, collecting 0.1)`.
+fn time(report: &Report) -> String {
+    let Some(total) = report.timings.get("total_ms") else { return String::new() };
+    let stopped: u64 = report.hits.iter().map(|hit| hit.cost.stop_us).sum();
+    let collecting: u64 = report.hits.iter().map(|hit| hit.cost.collect_us).sum();
+    let parts = match report.hits.len() {
+        0 => String::new(),
+        _ => format!(" (guest stopped {}, collecting {})", seconds(stopped / 1000), seconds(collecting / 1000)),
+    };
+    format!("  in {}{parts}", duration(*total))
+}
+
+#[cfg(test)]
+mod tests;
