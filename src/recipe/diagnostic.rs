@@ -73,11 +73,14 @@ pub fn render(name: &str, text: &str, diagnostic: &Diagnostic) -> String {
         .line_start(line)
         .path(name)
         .annotation(AnnotationKind::Primary.span(range).label(label));
-    let helps = diagnostic.helps.iter().map(|help| {
-        Group::with_title(Level::HELP.secondary_title(help.replace('\n', "\n      ")))
-    });
+    let helps = diagnostic
+        .helps
+        .iter()
+        .map(|help| Group::with_title(Level::HELP.secondary_title(help.replace('\n', "\n      "))));
     let report: Vec<Group<'_>> =
-        std::iter::once(Level::ERROR.primary_title(diagnostic.message.as_str()).element(snippet)).chain(helps).collect();
+        std::iter::once(Level::ERROR.primary_title(diagnostic.message.as_str()).element(snippet))
+            .chain(helps)
+            .collect();
     let rendered = Renderer::plain().term_width(200).render(&report);
     let rendered: Vec<&str> = rendered.lines().map(str::trim_end).collect();
     let rendered = rendered.join("\n");
@@ -101,8 +104,9 @@ mod tests {
     #[test]
     fn reads_like_the_compiler() {
         let span = Span { line: 3, column: 9, len: 15 };
-        let wrong = Diagnostic::new("probe `rst`: no function `tcp_v4_send_rst` in this kernel", span, "not in vmlinux")
-            .help("close by: tcp_v4_send_reset, tcp_v4_send_ack\n`kdbg symbols recipes/mine.yaml` shows all");
+        let wrong =
+            Diagnostic::new("probe `rst`: no function `tcp_v4_send_rst` in this kernel", span, "not in vmlinux")
+                .help("close by: tcp_v4_send_reset, tcp_v4_send_ack\n`kdbg symbols recipes/mine.yaml` shows all");
         insta::assert_snapshot!(render("recipes/mine.yaml", TEXT, &wrong), @"");
     }
 

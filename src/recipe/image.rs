@@ -50,7 +50,9 @@ mod tests {
 
     #[test]
     fn plain_names() {
-        for (name, plain) in [("base", true), ("a-b_c.d", true), ("", false), ("..", false), ("a/b", false), ("-x", false)] {
+        for (name, plain) in
+            [("base", true), ("a-b_c.d", true), ("", false), ("..", false), ("a/b", false), ("-x", false)]
+        {
             assert_eq!(is_plain_name(name), plain, "{name}");
         }
     }

@@ -34,6 +34,11 @@ impl<'t> Outline<'t> {
         self.documents.len()
     }
 
+    /// Whether the first document is there but says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.documents.first().is_none_or(|node| data(node).is_null() || data(node).is_badvalue())
+    }
+
     /// Where the document with that index (counted from 0) starts.
     pub fn document(&self, index: usize) -> Span {
         self.documents.get(index).map(|node| self.span_of(node)).unwrap_or_default()
@@ -164,7 +169,8 @@ mod tests {
     #[test]
     fn finds_keys_and_values() {
         use Part::{Key, Value};
-        let block = "# c\nprobes:\n  - name: rst # why\n    at:   tcp\n    show: { é x: \"a\", a.b[0]: 2 }\n  - at: 'u v'\n";
+        let block =
+            "# c\nprobes:\n  - name: rst # why\n    at:   tcp\n    show: { é x: \"a\", a.b[0]: 2 }\n  - at: 'u v'\n";
         let odd = "a: &x [1, two]\nb: *x\nc: |\n  long\n  text\nd:\ne: !!str f\n1: ü\n? g\n: h\n";
         let cases = [
             (block, "probes[0].name", Value, "3:11 rst"),

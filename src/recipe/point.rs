@@ -38,7 +38,10 @@ impl FromStr for ProbePoint {
         };
         for (form, meaning) in [("return:", "where a function returns"), ("watch:", "where a value changes")] {
             if text.starts_with(form) {
-                return Err(wrong(format!("`{form}` is not in this version of kdbg"), &format!("would stop {meaning}")));
+                return Err(wrong(
+                    format!("`{form}` is not in this version of kdbg"),
+                    &format!("would stop {meaning}"),
+                ));
             }
         }
         if let Some(address) = text.strip_prefix('*') {
@@ -53,7 +56,8 @@ impl FromStr for ProbePoint {
                 return Err(wrong("`function:+line` is not in this version of kdbg".into(), "write it as `file:line`"));
             }
             let line = line.parse().ok().filter(|line| *line > 0 && !text.ends_with(|c: char| !c.is_ascii_digit()));
-            let line = line.ok_or_else(|| wrong(format!("`{text}` is not a file and a line"), "no line after the `:`"))?;
+            let line =
+                line.ok_or_else(|| wrong(format!("`{text}` is not a file and a line"), "no line after the `:`"))?;
             if !is_source_path(place) {
                 let label = "a path relative to the kernel's source, of letters, digits and `_ - + . /`";
                 return Err(wrong(format!("`{place}` cannot be a source file of the kernel"), label));
@@ -94,9 +98,8 @@ fn is_function(text: &str) -> bool {
 /// A relative path without `..`, spaces, quotes or anything else that GDB's line specifications give a meaning to.
 fn is_source_path(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '.');
-    text.split('/').all(|part| {
-        !matches!(part, "" | "." | "..") && !part.starts_with(['-', '+']) && part.chars().all(plain)
-    })
+    text.split('/')
+        .all(|part| !matches!(part, "" | "." | "..") && !part.starts_with(['-', '+']) && part.chars().all(plain))
 }
 
 #[cfg(test)]
@@ -105,7 +108,15 @@ mod tests {
 
     #[test]
     fn the_forms_that_exist_read_back_as_they_were_written() {
-        let forms = ["tcp_v4_rcv", "__icmp_send", "f.isra.0", "f.cold", "net/ipv4/tcp_ipv4.c:686", "a.c:1", "*0xffffffff81000000"];
+        let forms = [
+            "tcp_v4_rcv",
+            "__icmp_send",
+            "f.isra.0",
+            "f.cold",
+            "net/ipv4/tcp_ipv4.c:686",
+            "a.c:1",
+            "*0xffffffff81000000",
+        ];
         for form in forms {
             assert_eq!(form.parse::<ProbePoint>().unwrap().to_string(), form);
         }

@@ -29,7 +29,9 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     match nearest(word, names).as_slice() {
         [] => None,
-        close => Some(format!("did you mean {}?", close.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or "))),
+        close => {
+            Some(format!("did you mean {}?", close.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ")))
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+//! Bad recipes, and what is said about them.
