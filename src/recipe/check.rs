@@ -79,7 +79,7 @@ impl Checker<'_, '_> {
         let mut seen = BTreeSet::new();
         for (index, fragment) in kernel.config.iter().enumerate() {
             let at = format!("kernel.config[{index}]");
-            self.plain_name(&at, "fragment", fragment, "kconfigs/NAME.config");
+            self.plain_name(&at, "a fragment", fragment, "kconfigs/NAME.config");
             if !seen.insert(fragment) {
                 self.value(&at, format!("the fragment `{fragment}` is listed twice"), "second time");
             }
@@ -104,7 +104,7 @@ impl Checker<'_, '_> {
     }
 
     fn guest(&mut self, guest: &GuestSpec) {
-        self.plain_name("guest.image", "image", &guest.image, "images/NAME.yaml");
+        self.plain_name("guest.image", "an image", &guest.image, "images/NAME.yaml");
         if !(1..=64).contains(&guest.cpus) {
             self.value("guest.cpus", format!("a guest cannot have {} CPUs", guest.cpus), "must be 1 to 64");
         }
@@ -159,7 +159,7 @@ impl Checker<'_, '_> {
 
     fn expectation(&mut self, path: &str, expect: &ExpectSpec, probes: &[ProbeSpec]) {
         let Some(probe) = probes.iter().find(|probe| probe.name == expect.probe) else {
-            let names = || probes.iter().map(|probe| probe.name.as_str());
+            let names = || probes.iter().map(|probe| probe.name.as_str()).filter(|name| !name.is_empty());
             let all = match probes {
                 [] => "the recipe has no probes".to_owned(),
                 _ => format!("the probes are {}", spelling::listed(names())),
@@ -170,7 +170,7 @@ impl Checker<'_, '_> {
             return;
         };
         let hits = expect.hits;
-        if hits.comparison != Comparison::AtMost && hits.count > probe.limit {
+        if hits.comparison != Comparison::AtMost && hits.count > probe.limit && probe.limit > 0 {
             let message = format!("probe `{}` cannot be hit {} times", probe.name, hits.count);
             self.value(&format!("{path}.hits"), message, format!("it is disarmed after {}", probe.limit))
                 .help(format!("raise the probe's limit: `limit: {}`", hits.count));
@@ -198,7 +198,7 @@ impl Checker<'_, '_> {
     /// Names that become names of files.
     fn plain_name(&mut self, at: &str, what: &str, name: &str, file: &str) {
         if !is_plain_name(name) {
-            self.value(at, format!("`{name}` cannot name a {what}"), format!("it stands for NAME in {file}"))
+            self.value(at, format!("`{name}` is not the name of {what}"), format!("it stands for NAME in {file}"))
                 .help("a recipe cannot name files outside its own folders: no `/`, no `..`");
         }
     }

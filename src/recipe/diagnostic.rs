@@ -73,10 +73,7 @@ pub fn render(name: &str, text: &str, diagnostic: &Diagnostic) -> String {
         .line_start(line)
         .path(name)
         .annotation(AnnotationKind::Primary.span(range).label(label));
-    let helps = diagnostic
-        .helps
-        .iter()
-        .map(|help| Group::with_title(Level::HELP.secondary_title(help.replace('\n', "\n      "))));
+    let helps = diagnostic.helps.iter().map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str())));
     let report: Vec<Group<'_>> =
         std::iter::once(Level::ERROR.primary_title(diagnostic.message.as_str()).element(snippet))
             .chain(helps)
@@ -107,21 +104,54 @@ mod tests {
         let wrong =
             Diagnostic::new("probe `rst`: no function `tcp_v4_send_rst` in this kernel", span, "not in vmlinux")
                 .help("close by: tcp_v4_send_reset, tcp_v4_send_ack\n`kdbg symbols recipes/mine.yaml` shows all");
-        insta::assert_snapshot!(render("recipes/mine.yaml", TEXT, &wrong), @"");
+        insta::assert_snapshot!(render("recipes/mine.yaml", TEXT, &wrong), @r"
+        probe `rst`: no function `tcp_v4_send_rst` in this kernel
+         --> recipes/mine.yaml:3:9
+          |
+        3 |     at: tcp_v4_send_rst
+          |         ^^^^^^^^^^^^^^^ not in vmlinux
+          |
+        help: close by: tcp_v4_send_reset, tcp_v4_send_ack
+              `kdbg symbols recipes/mine.yaml` shows all
+        ");
     }
 
     #[test]
     fn several_are_set_apart() {
         let first = Diagnostic::new("one", Span { line: 1, column: 1, len: 6 }, "here");
         let second = Diagnostic::new("two", Span { line: 2, column: 5, len: 4 }, "");
-        insta::assert_snapshot!(error("a.yaml", TEXT, &[first, second]).message, @"");
+        insta::assert_snapshot!(error("a.yaml", TEXT, &[first, second]).message, @r"
+        one
+         --> a.yaml:1:1
+          |
+        1 | probes:
+          | ^^^^^^ here
+
+        error: two
+         --> a.yaml:2:5
+          |
+        2 |   - name: rst
+          |     ^^^^
+        ");
     }
 
     #[test]
     fn columns_count_characters_and_a_span_outside_the_text_is_harmless() {
         let span = Span { line: 1, column: 4, len: 2 };
-        insta::assert_snapshot!(render("a.yaml", "é: ß€ö\n", &Diagnostic::new("x", span, "")), @"");
+        insta::assert_snapshot!(render("a.yaml", "é: ß€ö\n", &Diagnostic::new("x", span, "")), @r"
+        x
+         --> a.yaml:1:4
+          |
+        1 | é: ß€ö
+          |    ^^
+        ");
         let span = Span { line: 9, column: 9, len: 9 };
-        insta::assert_snapshot!(render("a.yaml", "", &Diagnostic::new("x", span, "the file is empty")), @"");
+        insta::assert_snapshot!(render("a.yaml", "", &Diagnostic::new("x", span, "the file is empty")), @r"
+        x
+         --> a.yaml:1:1
+          |
+        1 |
+          | ^ the file is empty
+        ");
     }
 }

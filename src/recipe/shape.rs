@@ -28,7 +28,7 @@ pub(super) fn explain(error: &serde_yaml::Error, outline: &Outline<'_>, whole: &
         return unknown_key(path, key, expected, outline, whole);
     }
     if let Some((key, _)) = quoted(problem, "missing field `") {
-        let owner = owner(path, whole);
+        let owner = subject(path, whole);
         return Diagnostic::new(format!("{owner} has no `{key}`"), value, format!("`{key}` is missing here"));
     }
     if let Some((key, _)) = quoted(problem, "duplicate field `") {
@@ -48,6 +48,9 @@ pub(super) fn explain(error: &serde_yaml::Error, outline: &Outline<'_>, whole: &
             "text" if found.starts_with("a list") || found.starts_with("a mapping") => {
                 wrong.help("a text that starts with `[`, `{`, `*` or `&` needs quotes around it")
             }
+            _ if expected.ends_with("text") && found.starts_with("the number") => {
+                wrong.help("put it in quotes to make it a text")
+            }
             _ => wrong,
         };
     }
@@ -59,7 +62,7 @@ fn unknown_key(path: &str, key: &str, expected: &str, outline: &Outline<'_>, who
     let valid = names(expected);
     let place = if path == "." { key.to_owned() } else { format!("{path}.{key}") };
     let wrong = Diagnostic::new(
-        format!("{} has no key `{key}`", owner(path, whole)),
+        format!("{} has no key `{key}`", subject(path, whole)),
         outline.find(&place, Part::Key),
         "unknown key",
     );
@@ -102,14 +105,9 @@ fn last_key(path: &str) -> &str {
     path.trim_start_matches('.').rsplit('.').next().unwrap_or(path)
 }
 
-/// What a value is called in a message.
+/// What a value is called in a message: `` `probes[0]` `` or the whole document.
 fn subject(path: &str, whole: &str) -> String {
     if path == "." { whole.to_owned() } else { format!("`{path}`") }
-}
-
-/// What a mapping is called in a message: `` `probes[0]` `` or the whole document.
-fn owner(path: &str, whole: &str) -> String {
-    subject(path, &format!("{whole} (at its top level)"))
 }
 
 /// What serde expected, in the recipe's words.
@@ -119,8 +117,8 @@ fn expected_words(expected: &str) -> &str {
         "a sequence" => "a list",
         "a map" => "a mapping (`key: value`)",
         "a boolean" => "`true` or `false`",
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not negative and not huge",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number, not huge",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 to 4294967295",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         other if other.starts_with("struct ") => "a mapping (`key: value`)",
         other if other.starts_with("enum ") => "one of its names",
         other => other,

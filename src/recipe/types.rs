@@ -299,7 +299,7 @@ macro_rules! from_scalar {
     };
 }
 
-from_scalar!(OptionValue, "y, n, m, a number or a string", |text: &str| {
+from_scalar!(OptionValue, "`y`, `n`, `m`, a whole number or text", |text: &str| {
     Ok::<_, String>(OptionValue(match text {
         "true" => "y".into(),
         "false" => "n".into(),
@@ -308,7 +308,7 @@ from_scalar!(OptionValue, "y, n, m, a number or a string", |text: &str| {
 });
 from_scalar!(MemorySize, "an amount of memory like `256M`", str::parse::<MemorySize>);
 from_scalar!(HitCount, "a number of hits like `1` or `\">= 1\"`", str::parse::<HitCount>);
-from_scalar!(ExpectedValue, "a number or a string", |text: &str| Ok::<_, String>(ExpectedValue(text.into())));
+from_scalar!(ExpectedValue, "a whole number or text", |text: &str| Ok::<_, String>(ExpectedValue(text.into())));
 
 impl Serialize for MemorySize {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
