@@ -16,7 +16,7 @@ use super::{check, shape, spelling};
 use crate::error::{Error, IoContext, Result};
 
 /// No recipe is this long; a file that is has been named by mistake.
-const LONGEST: u64 = 1 << 20;
+const LONGEST: u64 = 256 << 10;
 
 /// A recipe that was read and checked, with its text, so that later stages can point into it.
 #[derive(Debug, Clone)]
@@ -90,12 +90,6 @@ pub fn parse(name: &str, text: &str) -> Result<Loaded> {
 
 /// Reads the one YAML document of a text; `whole` is what it is, with its article.
 pub(super) fn document<T: DeserializeOwned>(text: &str, whole: &str) -> Result<T, Diagnostic> {
-    let read = serde_yaml::from_str::<T>(text);
-    if let Err(error) = &read
-        && error.to_string().contains("limit exceeded")
-    {
-        return Err(Diagnostic::new(format!("too deeply nested for {whole}"), shape::place(error), ""));
-    }
     let outline = Outline::parse(text)?;
     match outline.documents() {
         0 => return Err(empty(text, whole)),

@@ -108,9 +108,10 @@ impl<'t> Outline<'t> {
     fn span_of(&self, node: &MarkedYaml<'t>) -> Span {
         let (start, end) = (node.span.start, node.span.end);
         let (line, column) = (start.line().max(1), start.col() + 1);
-        let to_line_end = self.after(line, column).trim_end().chars().count();
-        let len = if end.line() == start.line() { end.col().saturating_sub(start.col()) } else { to_line_end };
-        Span { line, column, len: len.min(to_line_end).max(1) }
+        let one_line = end.line() == start.line();
+        let len = if one_line { end.col().saturating_sub(start.col()) } else { usize::MAX };
+        let covered: String = self.after(line, column).chars().take(len).collect();
+        Span { line, column, len: covered.trim_end().chars().count().max(1) }
     }
 
     /// What stands on a line from a column on.
@@ -189,7 +190,7 @@ mod tests {
             (odd, "a[1]", Value, "1:11 two"),
             (odd, "b", Value, "2:4 *x"),
             (odd, "b", Key, "2:1 b"),
-            (odd, "c", Value, "3:4 |"),
+            (odd, "c", Value, "4:3 long"),
             (odd, "d", Key, "6:1 d"),
             (odd, "e", Value, "7:10 f"),
             (odd, "1", Value, "8:4 ü"),

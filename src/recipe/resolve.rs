@@ -214,6 +214,7 @@ mod tests {
         for image in ["name: tiny\ninti: x\n", "name: tiny\ninit: ../x\n", "name: tiny\n", ""] {
             said.push(complaint(&[mine, ("images/tiny.yaml", image)]));
         }
-        insta::assert_snapshot!(said.join("\n\nerror: "));
+        let said = said.join("\n\nerror: ");
+        insta::assert_snapshot!(said);
     }
 }

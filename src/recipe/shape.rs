@@ -2,7 +2,7 @@
 //!
 //! Pure. The only room that knows how serde and `serde_norway` phrase an error.
 
-use super::diagnostic::{Diagnostic, Span};
+use super::diagnostic::Diagnostic;
 use super::locate::{Outline, Part};
 use super::spelling;
 
@@ -47,6 +47,9 @@ pub(super) fn explain(error: &serde_yaml::Error, outline: &Outline<'_>, whole: &
             "a list" => wrong.help(format!("write `{key}: [ … ]`, or one `- ` item a line below `{key}:`")),
             "text" if found.starts_with("a list") || found.starts_with("a mapping") => {
                 wrong.help("a text that starts with `[`, `{`, `*` or `&` needs quotes around it")
+            }
+            _ if expected.ends_with("text") && found == "nothing" => {
+                wrong.help("an empty value and a bare `NULL` are nothing in YAML: write `\"NULL\"` or `0`")
             }
             _ if expected.ends_with("text") && found.starts_with("the number") => {
                 wrong.help("put it in quotes to make it a text")
@@ -143,13 +146,4 @@ fn found_words(found: &str) -> String {
         "map" => "a mapping".into(),
         other => other.into(),
     }
-}
-
-/// The place of an error that has one but no outline to look it up in.
-pub(super) fn place(error: &serde_yaml::Error) -> Span {
-    error.location().map_or(Span { line: 1, column: 1, len: 1 }, |at| Span {
-        line: at.line(),
-        column: at.column(),
-        len: 1,
-    })
 }
