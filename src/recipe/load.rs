@@ -100,7 +100,10 @@ pub(super) fn document<T: DeserializeOwned>(text: &str, whole: &str) -> Result<T
             return Err(wrong.help(format!("{whole} is one document: put the others into files of their own")));
         }
     }
-    read.map_err(|error| if outline.is_empty() { empty(text, whole) } else { shape::explain(&error, &outline, whole) })
+    if outline.is_empty() {
+        return Err(empty(text, whole));
+    }
+    serde_yaml::from_str(text).map_err(|error| shape::explain(&error, &outline, whole))
 }
 
 fn empty(text: &str, whole: &str) -> Diagnostic {
