@@ -1,2 +1,30 @@
-//! The room of the recipe.
+//! The room of the recipe: from a YAML file to a checked [`Recipe`] and everything it names.
+//!
+//! Three steps, each usable alone:
+//!
+//! 1. [`load()`] reads the file. What is wrong with it is shown at its line ([`diagnostic`], [`locate`]):
+//!    YAML that is no YAML, keys and types that a recipe does not have (`shape`), and values that make no
+//!    sense (`check`).
+//! 2. [`point`] and [`expression`] say what `at`, `when` and `show` may hold. They are the gate of the rule that
+//!    recipes are data: nothing in a recipe becomes a GDB command or runs on the host.
+//! 3. [`resolve()`] finds the files a recipe names: fragments, the image and its `init`.
+//!
+//! Nothing in here starts a process, opens a socket or knows a terminal. Only `load` and `resolve` read files.
+
+mod check;
+pub mod diagnostic;
+pub mod expression;
+pub mod image;
+pub mod load;
+pub mod locate;
+pub mod point;
+pub mod resolve;
+mod shape;
+pub mod spelling;
 pub mod types;
+
+pub use image::ImageSpec;
+pub use load::{Loaded, load};
+pub use point::ProbePoint;
+pub use resolve::{Fragment, Image, Resolved, resolve};
+pub use types::Recipe;

@@ -98,9 +98,11 @@ impl Gdb {
     pub fn start(program: &Path, log: &Path) -> Result<Gdb> {
         let log = Arc::new(Mutex::new(File::create(log).or_host(format!("make {}", log.display()))?));
         // No file of the user's or of the kernel tree's may run commands here.
-        let args = ["-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off"];
+        let args =
+            ["-nx", "-q", "--interpreter=mi3", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off"];
         let args: Vec<_> = args.iter().map(Into::into).collect();
-        let (child, pipes) = Child::spawn("GDB", program, &args, None).map_err(|error| Error { kind: crate::error::ErrorKind::Debugger, ..error })?;
+        let (child, pipes) = Child::spawn("GDB", program, &args, None)
+            .map_err(|error| Error { kind: crate::error::ErrorKind::Debugger, ..error })?;
         let (sender, incoming) = unbounded();
         read_lines(pipes.stdout, sender, Arc::clone(&log));
         log_errors(pipes.stderr, Arc::clone(&log));
@@ -170,7 +172,9 @@ impl Gdb {
             cancel.check()?;
             let wait = Duration::from_millis(50).min(deadline.saturating_duration_since(Instant::now()));
             match self.incoming.recv_timeout(wait) {
-                Ok(Incoming(Heard::Record(Record::Result { token: Some(found), class, values }, _))) if found == token => {
+                Ok(Incoming(Heard::Record(Record::Result { token: Some(found), class, values }, _)))
+                    if found == token =>
+                {
                     let said = std::mem::take(&mut self.console);
                     return Ok(match class.as_str() {
                         "error" => Answer::Refused(values.text("msg").unwrap_or("no reason given").into()),

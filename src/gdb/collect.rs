@@ -84,7 +84,14 @@ impl<'a> Collector<'a> {
     ///
     /// # Errors
     /// GDB failed. What cannot be read is part of the hit instead.
-    pub fn collect(&mut self, gdb: &mut Gdb, probe: &ProbeSpec, index: u64, stop: &Stop, cancel: &Cancel) -> Result<Hit> {
+    pub fn collect(
+        &mut self,
+        gdb: &mut Gdb,
+        probe: &ProbeSpec,
+        index: u64,
+        stop: &Stop,
+        cancel: &Cancel,
+    ) -> Result<Hit> {
         let start = Instant::now();
         let thread = stop.thread.unwrap_or(1);
         let cpu = u32::try_from(thread.saturating_sub(1)).unwrap_or(0);
@@ -129,9 +136,8 @@ impl<'a> Collector<'a> {
         let ask = |values: &str, level: usize| {
             format!("-stack-list-variables --thread {thread} --frame {level} --no-frame-filters {values}")
         };
-        let commands: Vec<String> = (0..raw.len())
-            .flat_map(|level| [ask("--simple-values", level), ask("--all-values", level)])
-            .collect();
+        let commands: Vec<String> =
+            (0..raw.len()).flat_map(|level| [ask("--simple-values", level), ask("--all-values", level)]).collect();
         let answers = gdb.batch(&commands, cancel)?;
         let mut frames = Vec::with_capacity(raw.len());
         for (level, values) in raw.iter().enumerate() {
@@ -147,7 +153,8 @@ impl<'a> Collector<'a> {
         let address = values.number("addr").unwrap_or_default();
         let symbol = values.text("func").unwrap_or("??").to_string();
         // An inlined function shares its frame, and so its program counter, with the function it was inlined into.
-        let inlined = next.is_some_and(|next| next.number("addr") == Some(address) && next.text("func") != Some(&symbol));
+        let inlined =
+            next.is_some_and(|next| next.number("addr") == Some(address) && next.text("func") != Some(&symbol));
         let (args, locals, hidden) = variables::sort(variables);
         Frame {
             level: u32::try_from(level).unwrap_or(u32::MAX),
@@ -218,11 +225,7 @@ fn shown(name: &str, answer: Answer) -> Var {
 
 fn task(facts: &[Answer]) -> Task {
     let signed = |answer: &Answer| answer.value().and_then(|value| value.parse().ok());
-    Task {
-        comm: facts[0].value().map(variables::unquote),
-        pid: signed(&facts[1]),
-        tgid: signed(&facts[2]),
-    }
+    Task { comm: facts[0].value().map(variables::unquote), pid: signed(&facts[1]), tgid: signed(&facts[2]) }
 }
 
 /// The count's top bit ("no reschedule needed") makes it negative as an int.

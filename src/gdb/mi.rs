@@ -304,7 +304,8 @@ impl<'a> Reader<'a> {
             '0'..='7' => {
                 self.at -= 1;
                 let rest = self.rest();
-                let digits = rest.len().min(3).min(rest.find(|c: char| !('0'..='7').contains(&c)).unwrap_or(rest.len()));
+                let digits =
+                    rest.len().min(3).min(rest.find(|c: char| !('0'..='7').contains(&c)).unwrap_or(rest.len()));
                 self.at += digits;
                 u8::from_str_radix(&rest[..digits], 8).unwrap_or(b'?')
             }
@@ -338,7 +339,10 @@ mod tests {
                 values: Values(vec![("value".into(), Value::Text("0x1ac00 <current_task>".into()))]),
             }
         );
-        assert_eq!(result("^error,msg=\"No symbol \\\"x\\\" in current context.\"").text("msg"), Some("No symbol \"x\" in current context."));
+        assert_eq!(
+            result("^error,msg=\"No symbol \\\"x\\\" in current context.\"").text("msg"),
+            Some("No symbol \"x\" in current context.")
+        );
     }
 
     #[test]
@@ -354,10 +358,10 @@ mod tests {
 
     #[test]
     fn strings_are_bytes_behind_escapes() {
-        assert_eq!(parse(r#"~"a\tb\n\"q\\ \303\244 \033[m""#).unwrap(), Record::Stream {
-            kind: '~',
-            text: "a\tb\n\"q\\ ä \x1b[m".into()
-        });
+        assert_eq!(
+            parse(r#"~"a\tb\n\"q\\ \303\244 \033[m""#).unwrap(),
+            Record::Stream { kind: '~', text: "a\tb\n\"q\\ ä \x1b[m".into() }
+        );
     }
 
     #[test]
@@ -370,7 +374,9 @@ mod tests {
 
     #[test]
     fn what_is_not_mi_says_where() {
-        for (line, at) in [("hello", 0), ("^done,x", 7), ("^done,x=", 8), ("~\"open", 6), ("^done,x=\"a\"y", 11), ("", 0), ("^", 1)] {
+        for (line, at) in
+            [("hello", 0), ("^done,x", 7), ("^done,x=", 8), ("~\"open", 6), ("^done,x=\"a\"y", 11), ("", 0), ("^", 1)]
+        {
             assert_eq!(parse(line).unwrap_err().at, at, "{line}");
         }
         assert!(parse(&format!("^done,x={}", "[".repeat(100_000))).is_err());
@@ -384,6 +390,9 @@ mod tests {
 
     #[test]
     fn numbers_are_decimal_or_hexadecimal_perhaps_with_a_symbol() {
-        assert_eq!([number("7"), number("0x1f <x+1>"), number("<optimized out>"), number("")], [Some(7), Some(0x1f), None, None]);
+        assert_eq!(
+            [number("7"), number("0x1f <x+1>"), number("<optimized out>"), number("")],
+            [Some(7), Some(0x1f), None, None]
+        );
     }
 }

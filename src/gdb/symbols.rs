@@ -110,13 +110,10 @@ mod tests {
     fn an_address_is_in_the_function_around_it() {
         let symbols = symbols();
         let start = |address| symbols.containing(address).map(|found| found.start);
-        assert_eq!([start(0x11f), start(0x120), start(0x135), start(0x150), start(0xff)], [
-            Some(0x100),
-            Some(0x120),
-            None,
-            Some(0x140),
-            None
-        ]);
+        assert_eq!(
+            [start(0x11f), start(0x120), start(0x135), start(0x150), start(0xff)],
+            [Some(0x100), Some(0x120), None, Some(0x140), None]
+        );
         assert!(symbols.containing(0x121).unwrap().is("__x64_sys_connect"));
         assert!(symbols.containing(0x201).unwrap().is("skb_put"));
     }

@@ -130,7 +130,10 @@ mod tests {
         );
         let (args, locals, hidden) = sort(&merge(&typed, &whole));
         assert_eq!(hidden, 1);
-        assert_eq!((args[0].name.as_str(), args[0].type_name.as_deref(), args[0].value.as_deref()), ("sk", Some("const struct sock *"), Some("0x0")));
+        assert_eq!(
+            (args[0].name.as_str(), args[0].type_name.as_deref(), args[0].value.as_deref()),
+            ("sk", Some("const struct sock *"), Some("0x0"))
+        );
         assert_eq!(locals[0].value.as_deref(), Some("{th = {source = 1}}"));
         assert_eq!((locals[1].available, locals[1].why, &locals[1].value), (false, Some(Why::OptimizedOut), &None));
     }
@@ -153,7 +156,10 @@ mod tests {
     fn ranges_tell_not_set_yet_from_gone() {
         let said = "Symbol \"ret\" is multi-location:\n  Base address 0xff05  Range 0xff05-0xff14: the constant 0\n  Range 0xff20-0xff30: a variable in $rax\n.\n";
         let ranges = Ranges::parse(said);
-        assert_eq!([ranges.all_after(0xff04), ranges.all_after(0xff05), ranges.all_after(0xff18)], [true, false, false]);
+        assert_eq!(
+            [ranges.all_after(0xff04), ranges.all_after(0xff05), ranges.all_after(0xff18)],
+            [true, false, false]
+        );
         assert!(!Ranges::parse("Symbol \"dif\" is optimized out.\n").all_after(0));
     }
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A whole recipe, as written, with defaults filled in.
@@ -300,7 +299,7 @@ macro_rules! from_scalar {
     };
 }
 
-from_scalar!(OptionValue, "y, n, m, a number or a string", |text: &str| {
+from_scalar!(OptionValue, "`y`, `n`, `m`, a whole number or text", |text: &str| {
     Ok::<_, String>(OptionValue(match text {
         "true" => "y".into(),
         "false" => "n".into(),
@@ -309,7 +308,7 @@ from_scalar!(OptionValue, "y, n, m, a number or a string", |text: &str| {
 });
 from_scalar!(MemorySize, "an amount of memory like `256M`", str::parse::<MemorySize>);
 from_scalar!(HitCount, "a number of hits like `1` or `\">= 1\"`", str::parse::<HitCount>);
-from_scalar!(ExpectedValue, "a number or a string", |text: &str| Ok::<_, String>(ExpectedValue(text.into())));
+from_scalar!(ExpectedValue, "a whole number or text", |text: &str| Ok::<_, String>(ExpectedValue(text.into())));
 
 impl Serialize for MemorySize {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -345,10 +344,18 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| {
-        D::Error::custom(format!("`{text}` is not a duration ({error}): write `10s`, `500ms` or `2m`"))
-    })
+    struct Visitor;
+    impl serde::de::Visitor<'_> for Visitor {
+        type Value = Duration;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration like `10s`, `500ms` or `2m`")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text)
+                .map_err(|_| E::custom(format!("`{text}` is not a duration: write it as `10s`, `500ms` or `2m`")))
+        }
+    }
+    deserializer.deserialize_any(Visitor)
 }
 
 fn write_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,246 @@
+//! Values that have the right type and make no sense: everything that can be said without a kernel at hand.
+//!
+//! Pure. Collects all it finds, so that one look at the error is enough to mend the recipe.
+
+use std::collections::BTreeSet;
+
+use super::diagnostic::{Diagnostic, Objection, Span};
+use super::image::is_plain_name;
+use super::locate::{Outline, Part};
+use super::point::{ProbePoint, is_identifier};
+use super::types::{Comparison, ExpectSpec, GuestSpec, KernelSpec, ProbeSpec, Recipe, StepSpec};
+use super::{expression, spelling};
+
+/// All that is wrong with a recipe, in the order of its parts.
+pub(super) fn check(recipe: &Recipe, outline: &Outline<'_>) -> Vec<Diagnostic> {
+    let mut checker = Checker { outline, found: Vec::new() };
+    checker.heading(recipe);
+    checker.kernel(&recipe.kernel);
+    checker.guest(&recipe.guest);
+    let mut names = BTreeSet::new();
+    for (index, probe) in recipe.probes.iter().enumerate() {
+        checker.name("probe", &format!("probes[{index}].name"), &probe.name, &mut names);
+        checker.probe(&format!("probes[{index}]"), probe);
+    }
+    let mut names = BTreeSet::new();
+    for (index, step) in recipe.trigger.iter().enumerate() {
+        checker.name("step", &format!("trigger[{index}].name"), &step.name, &mut names);
+        checker.step(&format!("trigger[{index}]"), step);
+    }
+    for (index, expect) in recipe.expect.iter().enumerate() {
+        checker.expectation(&format!("expect[{index}]"), expect, &recipe.probes);
+    }
+    checker.found
+}
+
+struct Checker<'o, 't> {
+    outline: &'o Outline<'t>,
+    found: Vec<Diagnostic>,
+}
+
+impl Checker<'_, '_> {
+    fn heading(&mut self, recipe: &Recipe) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let name = &recipe.name;
+        if !name.starts_with(plain) || !name.chars().all(|c| plain(c) || matches!(c, '-' | '_')) {
+            let mended: String = name.to_lowercase().replace([' ', '.', '/'], "-");
+            self.value("name", format!("`{name}` cannot name a recipe"), "it becomes the name of a folder").help(
+                format!(
+                    "use lower-case letters, digits, `-` and `_`{}",
+                    if mended.starts_with(plain) { format!(", like `{mended}`") } else { String::new() }
+                ),
+            );
+        }
+        if recipe.about.trim().contains('\n') {
+            self.value("about", "`about` must be one line", "").help("put the rest into a comment");
+        }
+    }
+
+    fn kernel(&mut self, kernel: &KernelSpec) {
+        match kernel.version.as_slice() {
+            [] => {
+                self.value("kernel.version", "no kernel version", "the list is empty").help("name one, like `\"6.1\"`");
+            }
+            [_] => {}
+            _ => {
+                self.value("kernel.version", "several kernel versions", "not in this version of kdbg")
+                    .help("name one here and run the others with `kdbg run RECIPE --kernel V`");
+            }
+        }
+        for (index, version) in kernel.version.iter().enumerate() {
+            if !is_version(version) {
+                // A version that stands alone is not in a list; its place is found all the same.
+                self.value(&format!("kernel.version[{index}]"), format!("`{version}` is not a kernel version"), "")
+                    .help(
+                        "write a series like `\"6.1\"` (its newest release is taken) or a release like `\"6.1.192\"`",
+                    );
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for (index, fragment) in kernel.config.iter().enumerate() {
+            let at = format!("kernel.config[{index}]");
+            self.plain_name(&at, "a fragment", fragment, "kconfigs/NAME.config");
+            if !seen.insert(fragment) {
+                self.value(&at, format!("the fragment `{fragment}` is listed twice"), "second time");
+            }
+        }
+        for (symbol, value) in &kernel.options {
+            let at = format!("kernel.options.{symbol}");
+            let upper = symbol.to_uppercase();
+            let bare = upper.strip_prefix("CONFIG_").unwrap_or(&upper);
+            if symbol != bare || !is_symbol(symbol) {
+                let label = if upper.starts_with("CONFIG_") { "the prefix `CONFIG_` is implied" } else { "" };
+                let wrong = self.key(&at, format!("`{symbol}` is not the name of a kernel option"), label);
+                if is_symbol(bare) {
+                    wrong.help(format!("write `{bare}`"));
+                } else {
+                    wrong.help("an option is written in capitals, digits and `_`, like `NETFILTER: y`");
+                }
+            }
+            if value.0.chars().any(char::is_control) {
+                self.value(&at, format!("the value of `{symbol}` must be one line"), "");
+            }
+        }
+    }
+
+    fn guest(&mut self, guest: &GuestSpec) {
+        self.plain_name("guest.image", "an image", &guest.image, "images/NAME.yaml");
+        if !(1..=64).contains(&guest.cpus) {
+            self.value("guest.cpus", format!("a guest cannot have {} CPUs", guest.cpus), "must be 1 to 64");
+        }
+        if !(64..=64 << 10).contains(&guest.memory.mebibytes) {
+            self.value("guest.memory", format!("a guest cannot have {} of memory", guest.memory), "must be 64M to 64G");
+        }
+    }
+
+    fn probe(&mut self, path: &str, probe: &ProbeSpec) {
+        let name = &probe.name;
+        if let Err(objection) = probe.at.parse::<ProbePoint>() {
+            self.objection(&format!("{path}.at"), &probe.at, &format!("probe `{name}`"), objection);
+        }
+        if let Some(when) = &probe.when
+            && let Err(objection) = expression::check(when)
+        {
+            self.objection(&format!("{path}.when"), when, &format!("probe `{name}`: `when`"), objection);
+        }
+        for (shown, value) in &probe.show {
+            let at = format!("{path}.show.{shown}");
+            if shown.trim().is_empty() || shown.contains('\n') {
+                self.key(&at, format!("probe `{name}`: a value to show needs a name"), "must be one line, not empty");
+            }
+            if let Err(objection) = expression::check(value) {
+                self.objection(&at, value, &format!("probe `{name}`: `{shown}`"), objection);
+            }
+        }
+        if probe.stack < 1 {
+            self.value(&format!("{path}.stack"), format!("probe `{name}`: a stack has at least one frame"), "");
+        }
+        if probe.limit < 1 {
+            let message = format!("probe `{name}`: a probe that may not be hit sees nothing");
+            self.value(&format!("{path}.limit"), message, "must be at least 1")
+                .help("to say that it must not be hit, write `hits: 0` in `expect`");
+        }
+    }
+
+    fn step(&mut self, path: &str, step: &StepSpec) {
+        let name = &step.name;
+        if step.run.trim().is_empty() {
+            self.value(&format!("{path}.run"), format!("step `{name}` runs nothing"), "a shell script belongs here");
+        }
+        if !(0..=255).contains(&step.exit) {
+            let message = format!("step `{name}`: no program exits with {}", step.exit);
+            self.value(&format!("{path}.exit"), message, "must be 0 to 255")
+                .help("a program that a signal ends gives 128 + the signal's number");
+        }
+        if step.timeout.is_zero() {
+            self.value(&format!("{path}.timeout"), format!("step `{name}` gets no time"), "must be more than nothing");
+        }
+    }
+
+    fn expectation(&mut self, path: &str, expect: &ExpectSpec, probes: &[ProbeSpec]) {
+        let Some(probe) = probes.iter().find(|probe| probe.name == expect.probe) else {
+            let names = || probes.iter().map(|probe| probe.name.as_str()).filter(|name| !name.is_empty());
+            let all = match probes {
+                [] => "the recipe has no probes".to_owned(),
+                _ => format!("the probes are {}", spelling::listed(names())),
+            };
+            let help =
+                spelling::did_you_mean(&expect.probe, names()).map_or(all.clone(), |near| format!("{near}\n{all}"));
+            self.value(&format!("{path}.probe"), format!("there is no probe `{}`", expect.probe), "").help(help);
+            return;
+        };
+        let hits = expect.hits;
+        if hits.comparison != Comparison::AtMost && hits.count > probe.limit && probe.limit > 0 {
+            let message = format!("probe `{}` cannot be hit {} times", probe.name, hits.count);
+            self.value(&format!("{path}.hits"), message, format!("it is disarmed after {}", probe.limit))
+                .help(format!("raise the probe's limit: `limit: {}`", hits.count));
+        }
+        for (index, function) in expect.through.iter().enumerate() {
+            if !is_identifier(function) {
+                let at = format!("{path}.through[{index}]");
+                self.value(&at, format!("`{function}` is not the name of a function"), "")
+                    .help("`through` lists C functions, without suffixes like `.isra.0`");
+            }
+        }
+    }
+
+    /// Names of probes and steps: one line, not empty, unique.
+    fn name<'n>(&mut self, what: &str, at: &str, name: &'n str, seen: &mut BTreeSet<&'n str>) {
+        if name.trim().is_empty() {
+            self.value(at, format!("a {what} needs a name"), "empty");
+        } else if name.chars().any(char::is_control) {
+            self.value(at, format!("the name of a {what} must be one line"), "");
+        } else if !seen.insert(name) {
+            self.value(at, format!("two {what}s are named `{name}`"), "second time").help("give each its own name");
+        }
+    }
+
+    /// Names that become names of files.
+    fn plain_name(&mut self, at: &str, what: &str, name: &str, file: &str) {
+        if !is_plain_name(name) {
+            self.value(at, format!("`{name}` is not the name of {what}"), format!("it stands for NAME in {file}"))
+                .help("a recipe cannot name files outside its own folders: no `/`, no `..`");
+        }
+    }
+
+    fn objection(&mut self, at: &str, value: &str, context: &str, objection: Objection) {
+        let span = self.outline.find_in(at, value, &objection);
+        let message = format!("{context}: {}", objection.message.replace('\n', "\\n"));
+        self.push(message, span, objection.label).help(objection.help);
+    }
+
+    fn value(&mut self, at: &str, message: impl Into<String>, label: impl Into<String>) -> Last<'_> {
+        self.push(message, self.outline.find(at, Part::Value), label)
+    }
+
+    fn key(&mut self, at: &str, message: impl Into<String>, label: impl Into<String>) -> Last<'_> {
+        self.push(message, self.outline.find(at, Part::Key), label)
+    }
+
+    fn push(&mut self, message: impl Into<String>, span: Span, label: impl Into<String>) -> Last<'_> {
+        self.found.push(Diagnostic::new(message, span, label));
+        Last(&mut self.found)
+    }
+}
+
+/// The diagnostic that was added last, to add help to.
+struct Last<'f>(&'f mut Vec<Diagnostic>);
+
+impl Last<'_> {
+    fn help(self, help: impl Into<String>) {
+        if let Some(last) = self.0.last_mut() {
+            last.helps.push(help.into());
+        }
+    }
+}
+
+/// `6.1` or `6.1.192`.
+fn is_version(text: &str) -> bool {
+    let number = |part: &str| (1..=4).contains(&part.len()) && part.chars().all(|c| c.is_ascii_digit());
+    matches!(text.split('.').count(), 2 | 3) && text.split('.').all(number)
+}
+
+/// A Kconfig symbol.
+fn is_symbol(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}

@@ -1,0 +1,155 @@
+//! From a file to a checked [`Recipe`], or to errors that point into the file.
+//!
+//! The only room, with [`super::resolve`], that reads recipe files. It finds nothing else: what a recipe names is
+//! looked up there.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::diagnostic::{self, Diagnostic, Span};
+use super::locate::{Outline, Part};
+use super::types::Recipe;
+use super::{check, shape, spelling};
+use crate::error::{Error, IoContext, Result};
+
+/// No recipe is this long; a file that is has been named by mistake.
+const LONGEST: u64 = 256 << 10;
+
+/// A recipe that was read and checked, with its text, so that later stages can point into it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the file says.
+    pub recipe: Recipe,
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// The SHA-256 of its text, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Loaded {
+    /// An error at the value of `at`, a path like `probes[0].at`: for what only later stages can know, such as a
+    /// function that the kernel does not have.
+    pub fn diagnose(&self, at: &str, message: impl Into<String>, label: impl Into<String>, helps: &[String]) -> Error {
+        let diagnostic = Diagnostic { helps: helps.to_vec(), ..Diagnostic::new(message, self.locate(at), label) };
+        self.diagnose_all(&[diagnostic])
+    }
+
+    /// Several errors in one.
+    pub fn diagnose_all(&self, diagnostics: &[Diagnostic]) -> Error {
+        diagnostic::error(&self.path.display().to_string(), &self.text, diagnostics)
+    }
+
+    /// The place of the value of `at`, a path like `probes[0].at`.
+    pub fn locate(&self, at: &str) -> Span {
+        Outline::parse(&self.text).map_or(Span::default(), |outline| outline.find(at, Part::Value))
+    }
+
+    /// The folder that the recipe is in.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// Reads and checks a recipe.
+pub fn load(path: &Path) -> Result<Loaded> {
+    let name = path.display();
+    let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    if size > LONGEST {
+        return Err(Error::recipe(format!("{name} is no recipe: it is {} KiB long", size >> 10)));
+    }
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_such_file(path)),
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {
+            let wrong = Error::recipe(format!("{name} is a folder, not a recipe"));
+            return Err(wrong.hint(format!(
+                "`kdbg recipe list` shows the recipes; name one: {}",
+                path.join("NAME.yaml").display()
+            )));
+        }
+        other => other.or_host(format_args!("read {name}"))?,
+    };
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(&name.to_string(), &error))?;
+    parse(&name.to_string(), &text)
+}
+
+/// Checks a recipe's text. `name` is what errors call the file.
+pub fn parse(name: &str, text: &str) -> Result<Loaded> {
+    let fail = |diagnostics: &[Diagnostic]| diagnostic::error(name, text, diagnostics);
+    let recipe: Recipe = document(text, "a recipe").map_err(|wrong| fail(&[wrong]))?;
+    let outline = Outline::parse(text).map_err(|wrong| fail(&[wrong]))?;
+    match check::check(&recipe, &outline).as_slice() {
+        [] => Ok(Loaded { recipe, path: name.into(), text: text.into(), sha256: sha256(text) }),
+        wrong => Err(fail(wrong)),
+    }
+}
+
+/// Reads the one YAML document of a text; `whole` is what it is, with its article.
+pub(super) fn document<T: DeserializeOwned>(text: &str, whole: &str) -> Result<T, Diagnostic> {
+    let outline = Outline::parse(text)?;
+    match outline.documents() {
+        0 => return Err(empty(text, whole)),
+        1 => {}
+        several => {
+            let second = outline.document(1);
+            let wrong = Diagnostic::new(format!("{several} documents in one file"), second, "the second starts here");
+            return Err(wrong.help(format!("{whole} is one document: put the others into files of their own")));
+        }
+    }
+    if outline.is_empty() {
+        return Err(empty(text, whole));
+    }
+    serde_yaml::from_str(text).map_err(|error| shape::explain(&error, &outline, whole))
+}
+
+fn empty(text: &str, whole: &str) -> Diagnostic {
+    let label = if text.trim().is_empty() { "the file is empty" } else { "nothing but comments" };
+    let wrong = Diagnostic::new(format!("{whole} cannot be empty"), Span { line: 1, column: 1, len: 1 }, label);
+    wrong.help("docs/recipe.md explains every key")
+}
+
+fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Error {
+    let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+    let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+    Error::recipe(format!("{name}:{line} is not UTF-8 text")).hint(format!("convert it: iconv -t UTF-8 {name}"))
+}
+
+/// A missing file, with the recipes close by.
+fn no_such_file(path: &Path) -> Error {
+    let wrong = Error::recipe(format!("there is no file {}", path.display()));
+    let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = recipes_in(folder).into_iter().chain(recipes_in(Path::new("recipes"))).collect::<Vec<_>>();
+    let stems = found.iter().filter_map(|file| file.file_stem()?.to_str());
+    let near = spelling::nearest(&name, stems);
+    let mut close: Vec<String> = found
+        .iter()
+        .filter(|file| file.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| near.contains(&stem)))
+        .map(|file| file.strip_prefix(".").unwrap_or(file).display().to_string())
+        .collect();
+    close.dedup();
+    match close.as_slice() {
+        [] => wrong.hint("`kdbg recipe list` shows the recipes that are there"),
+        close => wrong.hint(format!("close by: {}", close.join(", "))),
+    }
+}
+
+/// The YAML files of a folder by name; none when it cannot be read.
+pub(crate) fn recipes_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "yaml" || e == "yml")).collect();
+    files.sort();
+    files
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

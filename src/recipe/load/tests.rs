@@ -1,0 +1,204 @@
+//! Bad recipes, and what is said about each: the whole text, as a user sees it, is in `snapshots/`.
+
+use std::fmt::Write;
+
+use super::*;
+
+const GOOD: &str = r#"name: mine
+about: Why?
+kernel:
+  version: "6.1"
+  config: [base, net]
+  options: { NETFILTER: n }
+guest:
+  image: base
+  cpus: 1
+  memory: 256M
+probes:
+  - name: rst
+    at: tcp_v4_send_reset
+    when: skb->len > 0
+    show: { state: sk->__sk_common.skc_state }
+    limit: 8
+trigger:
+  - name: connect
+    run: nc 127.0.0.1 9
+    exit: 1
+    timeout: 10s
+expect:
+  - probe: rst
+    hits: 1
+    through: [tcp_v4_rcv]
+    where: { sk: "0x0" }
+"#;
+
+/// What is said when `from` in a good recipe is replaced by each of `to`, one below the other.
+fn gallery(cases: &[(&str, &str)]) -> String {
+    let mut shown = String::new();
+    for (from, to) in cases {
+        assert!(from.is_empty() || GOOD.contains(from), "{from}");
+        let text = if from.is_empty() { (*to).to_owned() } else { GOOD.replacen(from, to, 1) };
+        let error = parse("recipes/mine.yaml", &text).expect_err(to);
+        assert_eq!(error.kind.exit_code(), 2);
+        writeln!(shown, "error: {}\n", error.message).unwrap();
+    }
+    shown
+}
+
+#[test]
+fn a_good_recipe_is_good() {
+    let loaded = parse("recipes/mine.yaml", GOOD).unwrap();
+    assert_eq!((loaded.recipe.name.as_str(), loaded.sha256.len()), ("mine", 64));
+    assert_eq!(loaded.folder(), Path::new("recipes"));
+    for odd in [
+        "name: x\nkernel: {version: [6.10]}\n",
+        "# c\n---\nname: &n é\nkernel: {version: '6.1'}\n".replace('é', "e").as_str(),
+    ] {
+        parse("a.yaml", odd).unwrap();
+    }
+}
+
+#[test]
+fn the_example_of_the_reference_is_good() {
+    let page = include_str!("../../../docs/recipe.md");
+    let (example, _) = page.split_once("## Keys").unwrap();
+    let blocks = example.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let loaded = parse("recipes/icmp-unreachable.yaml", &blocks.collect::<String>()).unwrap();
+    assert_eq!((loaded.recipe.probes.len(), loaded.recipe.expect.len()), (1, 1));
+}
+
+#[test]
+fn text_that_is_not_yaml() {
+    let said = gallery(&[
+        ("", ""),
+        ("", "\n\n"),
+        ("", "# nothing yet\n"),
+        ("", "---\n"),
+        ("", "just words\n"),
+        ("", "- a\n- b\n"),
+        ("about: Why?", "about: Why: because"),
+        ("about: Why?", "about: 'Why?"),
+        ("  version", "\tversion"),
+        ("config: [base, net]", "config: [base, net"),
+        ("memory: 256M", "memory: *size"),
+        ("at: tcp_v4_send_reset", "at: *0xffffffff81000000"),
+        ("trigger:", "---\ntrigger:"),
+        ("limit: 8", "limit: 8\n    limit: 9"),
+        ("NETFILTER: n", "NETFILTER: n, NETFILTER: y"),
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn keys_and_types() {
+    let said = gallery(&[
+        ("about:", "abuot:"),
+        ("limit: 8", "limits: 8"),
+        ("memory: 256M", "qemu: -monitor stdio"),
+        ("memory: 256M", "network: { mode: user }"),
+        ("memory: 256M", "network: { capture: true }"),
+        ("    at: tcp_v4_send_reset\n", ""),
+        ("name: mine\n", ""),
+        ("limit: 8", "limit: many"),
+        ("limit: 8", "limit: -8"),
+        ("limit: 8", "limit: 4294967296"),
+        ("limit: 8", "limit:"),
+        ("at: tcp_v4_send_reset", "at: [tcp_v4_send_reset]"),
+        ("config: [base, net]", "config: base"),
+        ("version: \"6.1\"", "version: 6.1"),
+        ("NETFILTER: n", "NETFILTER: 1.5"),
+        ("memory: 256M", "memory: 256"),
+        ("timeout: 10s", "timeout: 10"),
+        ("timeout: 10s", "timeout: soon"),
+        ("hits: 1", "hits: several"),
+        ("sk: \"0x0\"", "sk: NULL"),
+        ("state: sk->__sk_common.skc_state", "ü: [1]"),
+        ("- name: rst\n    at", "- at"),
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn values_that_make_no_sense() {
+    let said = gallery(&[
+        ("name: mine", "name: My recipe"),
+        ("\"6.1\"", "[\"6.1\", \"6.6\"]"),
+        ("\"6.1\"", "[]"),
+        ("\"6.1\"", "latest"),
+        ("[base, net]", "[../base, net, net]"),
+        ("NETFILTER", "CONFIG_NETFILTER"),
+        ("NETFILTER", "netfilter"),
+        ("NETFILTER: n", "LOCALVERSION: \"x\\nCONFIG_Y=y\""),
+        ("image: base", "image: /etc/base"),
+        ("cpus: 1", "cpus: 0"),
+        ("memory: 256M", "memory: 65G"),
+        ("name: rst", "name: \"\""),
+        ("name: connect", "name: \"a\\nb\""),
+        ("at: tcp_v4_send_reset", "at: \"return: tcp_v4_rcv\""),
+        ("at: tcp_v4_send_reset", "at: tcp_v4_rcv:+3"),
+        ("at: tcp_v4_send_reset", "at: ../net/a.c:3"),
+        ("at: tcp_v4_send_reset", "at: tcp_v4_rcv; shell id"),
+        ("skb->len > 0", "skb->len = 0"),
+        ("skb->len > 0", "|\n      skb->len > 0\n      && kfree(skb)"),
+        ("skb->len > 0", "\"\""),
+        ("sk->__sk_common.skc_state", "ntohs(sk->__sk_common.skc_dport)"),
+        ("sk->__sk_common.skc_state", "'$_shell(\"id\")'"),
+        ("limit: 8", "limit: 0\n    stack: 0"),
+        ("run: nc 127.0.0.1 9", "run: \"\""),
+        ("exit: 1", "exit: 256"),
+        ("timeout: 10s", "timeout: 0s"),
+        ("probe: rst", "probe: rts"),
+        ("hits: 1", "hits: \">= 9\""),
+        ("[tcp_v4_rcv]", "[tcp_v4_rcv, 'a b', f.isra.0]"),
+    ]);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn everything_wrong_is_said_at_once() {
+    let text =
+        "name: x\nkernel: { version: \"6.1\" }\nprobes:\n  - { name: a, at: f() }\n  - { name: a, at: g, when: i++ }\n";
+    insta::assert_snapshot!(parse("a.yaml", text).unwrap_err().message);
+}
+
+#[test]
+fn later_stages_point_into_the_recipe() {
+    let loaded = parse("recipes/mine.yaml", GOOD).unwrap();
+    let helps = ["close by: tcp_v4_send_ack".to_owned()];
+    let error = loaded.diagnose(
+        "probes[0].at",
+        "probe `rst`: no such function in this kernel",
+        "not in vmlinux 6.1.192",
+        &helps,
+    );
+    insta::assert_snapshot!(error.message);
+}
+
+#[test]
+fn files_that_are_no_recipes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("quiet-drop.yaml"), GOOD).unwrap();
+    std::fs::write(path("latin1.yaml"), b"name: x\nabout: \xfc\n").unwrap();
+    std::fs::write(path("big.yaml"), vec![b'#'; 1 << 20]).unwrap();
+    let nested = format!("name: {}", "[".repeat(100_000));
+    std::fs::write(path("nested.yaml"), nested).unwrap();
+    let cases = [
+        ("quite-drop.yaml", "there is no file DIR/quite-drop.yaml", "close by: DIR/quiet-drop.yaml"),
+        (
+            "zzzzzzzzzz.yaml",
+            "there is no file DIR/zzzzzzzzzz.yaml",
+            "`kdbg recipe list` shows the recipes that are there",
+        ),
+        ("latin1.yaml", "DIR/latin1.yaml:2 is not UTF-8 text", "convert it: iconv -t UTF-8 DIR/latin1.yaml"),
+        ("big.yaml", "DIR/big.yaml is no recipe: it is 1024 KiB long", ""),
+        ("", "DIR/ is a folder, not a recipe", "`kdbg recipe list` shows the recipes; name one: DIR/NAME.yaml"),
+    ];
+    for (name, message, hint) in cases {
+        let error = load(&path(name)).unwrap_err();
+        let plain = |text: &str| text.replace(folder.path().to_str().unwrap(), "DIR");
+        assert_eq!((plain(&error.message).as_str(), plain(&error.hint.unwrap_or_default()).as_str()), (message, hint));
+    }
+    let nested = load(&path("nested.yaml")).unwrap_err();
+    assert!(nested.message.starts_with("this is not YAML: recursion limit exceeded"), "{}", nested.message);
+}

@@ -1,0 +1,158 @@
+//! Where a probe stops: what `at` may say.
+//!
+//! Pure. A [`ProbePoint`] is the only thing that reaches GDB's breakpoint commands, so what is not a name, a file
+//! and line or an address is refused here.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::diagnostic::Objection;
+
+/// A place to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbePoint {
+    /// The first line of a function, after its prologue; suffixes of the compiler (`.isra.0`) are part of the name.
+    Function(String),
+    /// A line of the kernel's source.
+    FileLine {
+        /// The file, relative to the kernel's source tree.
+        file: String,
+        /// The line, from 1.
+        line: u32,
+    },
+    /// An instruction.
+    Address(u64),
+}
+
+const FORMS: &str = "this version of kdbg knows `function`, `file:line` and `*address`";
+
+impl FromStr for ProbePoint {
+    type Err = Objection;
+
+    fn from_str(text: &str) -> Result<Self, Objection> {
+        let wrong = |message: String, label: &str| Objection {
+            message,
+            label: label.to_owned(),
+            at: 0..text.chars().count(),
+            help: FORMS.to_owned(),
+        };
+        for (form, meaning) in [("return:", "where a function returns"), ("watch:", "where a value changes")] {
+            if text.starts_with(form) {
+                return Err(wrong(
+                    format!("`{form}` is not in this version of kdbg"),
+                    &format!("would stop {meaning}"),
+                ));
+            }
+        }
+        if let Some(address) = text.strip_prefix('*') {
+            let digits = address.strip_prefix("0x").filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()));
+            return digits
+                .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+                .map(ProbePoint::Address)
+                .ok_or_else(|| wrong(format!("`{text}` is not an address"), "write it like `*0xffffffff81000000`"));
+        }
+        if let Some((place, line)) = text.rsplit_once(':') {
+            if line.starts_with('+') {
+                return Err(wrong("`function:+line` is not in this version of kdbg".into(), "write it as `file:line`"));
+            }
+            let line = line.parse().ok().filter(|line| *line > 0 && !text.ends_with(|c: char| !c.is_ascii_digit()));
+            let line =
+                line.ok_or_else(|| wrong(format!("`{text}` is not a file and a line"), "no line after the `:`"))?;
+            if !is_source_path(place) {
+                let label = "a path relative to the kernel's source, of letters, digits and `_ - + . /`";
+                return Err(wrong(format!("`{place}` cannot be a source file of the kernel"), label));
+            }
+            return Ok(ProbePoint::FileLine { file: place.to_owned(), line });
+        }
+        if is_function(text) {
+            Ok(ProbePoint::Function(text.to_owned()))
+        } else {
+            Err(wrong(format!("`{text}` is not a place to stop"), "not the name of a C function"))
+        }
+    }
+}
+
+impl fmt::Display for ProbePoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbePoint::Function(name) => f.write_str(name),
+            ProbePoint::FileLine { file, line } => write!(f, "{file}:{line}"),
+            ProbePoint::Address(address) => write!(f, "*{address:#x}"),
+        }
+    }
+}
+
+/// Whether `text` is a C identifier.
+pub fn is_identifier(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// A C identifier, with the suffixes that GCC puts on clones: `.isra.0`, `.part.1`, `.cold`.
+fn is_function(text: &str) -> bool {
+    let mut parts = text.split('.');
+    parts.next().is_some_and(is_identifier)
+        && parts.all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+}
+
+/// A relative path without `..`, spaces, quotes or anything else that GDB's line specifications give a meaning to.
+fn is_source_path(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '.');
+    text.split('/')
+        .all(|part| !matches!(part, "" | "." | "..") && !part.starts_with(['-', '+']) && part.chars().all(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_that_exist_read_back_as_they_were_written() {
+        let forms = [
+            "tcp_v4_rcv",
+            "__icmp_send",
+            "f.isra.0",
+            "f.cold",
+            "net/ipv4/tcp_ipv4.c:686",
+            "a.c:1",
+            "*0xffffffff81000000",
+        ];
+        for form in forms {
+            assert_eq!(form.parse::<ProbePoint>().unwrap().to_string(), form);
+        }
+    }
+
+    #[test]
+    fn what_gdb_could_take_for_more_than_a_place_is_refused() {
+        let cases = [
+            ("return: tcp_v4_rcv", "`return:` is not in this version of kdbg"),
+            ("watch: jiffies", "`watch:` is not in this version of kdbg"),
+            ("tcp_v4_rcv:+3", "`function:+line` is not in this version of kdbg"),
+            ("", "`` is not a place to stop"),
+            ("tcp_v4_rcv if 1", "`tcp_v4_rcv if 1` is not a place to stop"),
+            ("f thread 1", "`f thread 1` is not a place to stop"),
+            ("-qualified f", "`-qualified f` is not a place to stop"),
+            ("f;shell id", "`f;shell id` is not a place to stop"),
+            ("f\nshell id", "`f\nshell id` is not a place to stop"),
+            ("f.", "`f.` is not a place to stop"),
+            ("7f", "`7f` is not a place to stop"),
+            ("größe", "`größe` is not a place to stop"),
+            ("*", "`*` is not an address"),
+            ("*0x", "`*0x` is not an address"),
+            ("*0x+1", "`*0x+1` is not an address"),
+            ("*jiffies", "`*jiffies` is not an address"),
+            ("*0x11111111111111111", "`*0x11111111111111111` is not an address"),
+            ("a.c:0", "`a.c:0` is not a file and a line"),
+            ("a.c:", "`a.c:` is not a file and a line"),
+            ("a.c:1 if x", "`a.c:1 if x` is not a file and a line"),
+            ("/etc/passwd:1", "`/etc/passwd` cannot be a source file of the kernel"),
+            ("../a.c:1", "`../a.c` cannot be a source file of the kernel"),
+            ("a b.c:1", "`a b.c` cannot be a source file of the kernel"),
+            ("'a.c':1", "`'a.c'` cannot be a source file of the kernel"),
+            ("-f:1", "`-f` cannot be a source file of the kernel"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse::<ProbePoint>().unwrap_err().message, expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The files that a recipe names: its Kconfig fragments, its image and the image's `init`.
+//!
+//! Looks beside the recipe, then one folder up, then into kdbg itself ([`crate::builtin`]). Reads files; must not
+//! interpret a fragment, which is the kernel's room.
+
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+use super::diagnostic;
+use super::image::ImageSpec;
+use super::load::{Loaded, document};
+use super::spelling;
+use crate::builtin;
+use crate::error::{Error, IoContext, Result};
+
+/// Everything a recipe names, read.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The fragments, in the order of the recipe.
+    pub fragments: Vec<Fragment>,
+    /// The guest's image.
+    pub image: Image,
+}
+
+/// A Kconfig fragment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragment {
+    /// Its name in the recipe.
+    pub name: String,
+    /// Where it comes from: a path, or `built into kdbg`.
+    pub origin: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// What the guest's initramfs is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// What the image's file says.
+    pub spec: ImageSpec,
+    /// The text of the script that becomes `/init`.
+    pub init: String,
+    /// Where the image comes from: a path, or `built into kdbg`.
+    pub origin: String,
+}
+
+/// The origin of what is compiled in.
+pub const BUILT_IN: &str = "built into kdbg";
+
+/// A file that was found, and where.
+struct Found {
+    /// The folder on disk; none for a built-in file.
+    folder: Option<PathBuf>,
+    origin: String,
+    text: String,
+}
+
+/// Finds and reads everything that a recipe names.
+pub fn resolve(loaded: &Loaded) -> Result<Resolved> {
+    let mut fragments = Vec::new();
+    for (index, name) in loaded.recipe.kernel.config.iter().enumerate() {
+        let place = Place {
+            loaded,
+            at: format!("kernel.config[{index}]"),
+            what: "fragment",
+            folder: "kconfigs",
+            suffix: ".config",
+        };
+        let found = place.find(name)?;
+        fragments.push(Fragment { name: name.clone(), origin: found.origin, text: found.text });
+    }
+    Ok(Resolved { fragments, image: image(loaded)? })
+}
+
+/// Finds and reads the image and its `init`.
+fn image(loaded: &Loaded) -> Result<Image> {
+    let place = Place { loaded, at: "guest.image".into(), what: "image", folder: "images", suffix: ".yaml" };
+    let found = place.find(&loaded.recipe.guest.image)?;
+    let spec: ImageSpec =
+        document(&found.text, "an image").map_err(|wrong| diagnostic::error(&found.origin, &found.text, &[wrong]))?;
+    if let Some((key, name)) = spec.odd_name() {
+        let message = format!("{}: `{key}` cannot be `{name}`", found.origin);
+        return Err(Error::recipe(message).hint("name a file or program without its folder"));
+    }
+    let init = match &found.folder {
+        Some(folder) => {
+            let path = folder.join(&spec.init);
+            std::fs::read_to_string(&path).map_err(|error| {
+                let message = format!("image `{}`: cannot read its init {}: {error}", spec.name, path.display());
+                Error::recipe(message).hint(format!("`init` in {} names a file beside it", found.origin))
+            })?
+        }
+        None => builtin::file(&format!("images/{}", spec.init))
+            .ok_or_else(|| Error::recipe(format!("the built-in image `{}` has no {}", spec.name, spec.init)))?
+            .to_owned(),
+    };
+    Ok(Image { spec, init, origin: found.origin })
+}
+
+/// One name in a recipe that stands for a file.
+struct Place<'l> {
+    loaded: &'l Loaded,
+    /// Where in the recipe the name stands.
+    at: String,
+    what: &'static str,
+    folder: &'static str,
+    suffix: &'static str,
+}
+
+impl Place<'_> {
+    /// The folders that are searched, in order.
+    fn folders(&self) -> [PathBuf; 2] {
+        let beside = self.loaded.folder();
+        let above = match beside.components().next_back() {
+            Some(Component::Normal(_)) => beside.parent().map(Path::to_path_buf).unwrap_or_default(),
+            _ => beside.join(".."),
+        };
+        [beside.join(self.folder), above.join(self.folder)]
+    }
+
+    fn find(&self, name: &str) -> Result<Found> {
+        let file = format!("{name}{}", self.suffix);
+        for folder in self.folders() {
+            let path = folder.join(&file);
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Ok(Found { folder: Some(folder), origin: path.display().to_string(), text }),
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(error).or_host(format_args!("read {}", path.display())),
+            }
+        }
+        match builtin::file(&format!("{}/{file}", self.folder)) {
+            Some(text) => Ok(Found { folder: None, origin: BUILT_IN.into(), text: text.into() }),
+            None => Err(self.unknown(name)),
+        }
+    }
+
+    /// Nothing has that name: says what is close, what exists and where it was looked for.
+    fn unknown(&self, name: &str) -> Error {
+        let mut names: Vec<String> = builtin::names(self.folder, self.suffix).map(str::to_owned).collect();
+        for entry in self.folders().iter().flat_map(std::fs::read_dir).flatten().flatten() {
+            names.extend(entry.file_name().to_str().and_then(|file| file.strip_suffix(self.suffix)).map(str::to_owned));
+        }
+        names.sort();
+        names.dedup();
+        let names = || names.iter().map(String::as_str);
+        let known = format!("the {}s are {}", self.what, spelling::listed(names()));
+        let near = spelling::did_you_mean(name, names());
+        let searched = self.folders().map(|folder| folder.join(format!("{name}{}", self.suffix)).display().to_string());
+        let helps = [
+            near.map_or(known.clone(), |near| format!("{near}\n{known}")),
+            format!("looked for {} and among those {BUILT_IN}", searched.join(", ")),
+        ];
+        self.loaded.diagnose(&self.at, format!("there is no {} `{name}`", self.what), "", &helps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+    use super::*;
+
+    const RECIPE: &str = "name: a\nkernel: { version: \"6.1\", config: [base, mine] }\nguest: { image: tiny }\n";
+
+    /// A folder with `recipes/a.yaml` and those files; what `resolve` says of the recipe.
+    fn resolved(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Resolved>) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("recipes/a.yaml", RECIPE)].iter().chain(files) {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let loaded = load::load(&folder.path().join("recipes/a.yaml")).unwrap();
+        let resolved = resolve(&loaded);
+        (folder, resolved)
+    }
+
+    /// What a failed `resolve` says, with the temporary folder's name taken out.
+    fn complaint(files: &[(&str, &str)]) -> String {
+        let (folder, resolved) = resolved(files);
+        resolved.unwrap_err().message.replace(folder.path().to_str().unwrap(), "DIR")
+    }
+
+    #[test]
+    fn every_recipe_of_the_repository_loads_and_resolves() {
+        let files = load::recipes_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes"));
+        assert!(files.len() >= 2);
+        for file in files {
+            let resolved =
+                resolve(&load::load(&file).unwrap_or_else(|e| panic!("{e}"))).unwrap_or_else(|e| panic!("{e}"));
+            assert!(resolved.image.init.starts_with("#!"), "{}", file.display());
+        }
+    }
+
+    #[test]
+    fn the_nearest_file_comes_first_and_built_in_ones_last() {
+        let (folder, resolved) = resolved(&[
+            ("recipes/kconfigs/mine.config", "beside"),
+            ("kconfigs/mine.config", "above"),
+            ("images/tiny.yaml", "name: tiny\ninit: start\n"),
+            ("images/start", "#!/bin/sh\n"),
+        ]);
+        let resolved = resolved.unwrap();
+        let origin = |fragment: &Fragment| fragment.origin.replace(folder.path().to_str().unwrap(), "DIR");
+        let origins: Vec<_> = resolved.fragments.iter().map(origin).collect();
+        assert_eq!(origins, [BUILT_IN, "DIR/recipes/kconfigs/mine.config"]);
+        assert_eq!((resolved.fragments[1].text.as_str(), resolved.image.init.as_str()), ("beside", "#!/bin/sh\n"));
+        assert_eq!(resolved.image.spec.programs, ["busybox"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_with_what_is() {
+        let mine = ("kconfigs/mine.config", "");
+        let mut said = vec![complaint(&[("kconfigs/mines.config", "")]), complaint(&[mine])];
+        for image in ["name: tiny\ninti: x\n", "name: tiny\ninit: ../x\n", "name: tiny\n", ""] {
+            said.push(complaint(&[mine, ("images/tiny.yaml", image)]));
+        }
+        let said = said.join("\n\nerror: ");
+        insta::assert_snapshot!(said);
+    }
+}
