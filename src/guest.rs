@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::Cancel;
 use crate::process::{Child, describe};
 use agent::{Demux, Piece, Said};
@@ -174,6 +174,12 @@ impl Guest {
     /// QEMU does not answer.
     pub fn uses_kvm(&mut self) -> Result<bool> {
         self.qmp.uses_kvm()
+    }
+
+    /// The better explanation of `error`: when the guest is dead, that is why GDB or a socket failed.
+    pub fn cause_of(&mut self, error: Error) -> Error {
+        let technical = matches!(error.kind, ErrorKind::Debugger | ErrorKind::Host);
+        if technical && self.qemu.wait(Duration::from_millis(200)).is_some() { self.post_mortem() } else { error }
     }
 
     /// What the guest died of, from what it left: a panic, QEMU's last words, or its exit status.

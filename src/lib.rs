@@ -10,5 +10,6 @@ pub mod names;
 pub mod process;
 pub mod recipe;
 pub mod report;
+pub mod session;
 pub mod store;
 pub mod ui;

@@ -55,6 +55,8 @@ pub struct Stop {
     pub reason: Option<String>,
     /// Which breakpoint, for `breakpoint-hit`.
     pub breakpoint: Option<u64>,
+    /// The program counter.
+    pub address: Option<String>,
     /// GDB's number of the thread, that is of the virtual CPU, from 1.
     pub thread: Option<u64>,
     /// What GDB printed on its console before the stop, such as a condition that cannot be evaluated.
@@ -211,6 +213,7 @@ impl Gdb {
                 self.stops.push_back(Stop {
                     reason: values.text("reason").map(String::from),
                     breakpoint: values.number("bkptno"),
+                    address: values.tuple("frame").and_then(|frame| frame.text("addr")).map(String::from),
                     thread: values.number("thread-id"),
                     said: std::mem::take(&mut self.console),
                     at,

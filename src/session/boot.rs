@@ -1,0 +1,148 @@
+//! Which accelerator the guest gets, and its boot.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Order;
+use super::journal::Journal;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::event::{Phase, millis};
+use crate::guest::accelerator::{self, Verdict};
+use crate::guest::machine::{Accelerator, Machine};
+use crate::guest::{BOOT, Guest, Logs};
+use crate::kernel::KernelBuild;
+use crate::report::model::MachineInfo;
+
+/// What the user wants of the accelerator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acceleration {
+    /// KVM where a boot under it has passed, else TCG.
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// TCG.
+    Tcg,
+}
+
+/// How long the boot that is to prove KVM may take; a working one takes under a second.
+const PROOF: Duration = Duration::from_secs(15);
+
+/// A guest on its way up.
+pub(super) struct Starting {
+    pub(super) guest: Guest,
+    accelerator: Accelerator,
+    /// The boot is KVM's proof: failing it means TCG, not an error.
+    is_proof: bool,
+    started: Instant,
+}
+
+/// Starts QEMU under the accelerator of choice.
+pub(super) fn start(
+    order: &Order<'_>,
+    kernel: &KernelBuild,
+    initramfs: &Path,
+    journal: &mut Journal<'_>,
+) -> Result<Starting> {
+    let detail = format!("Linux {} on q35", kernel.release);
+    order.events.send(Event::PhaseStarted { phase: Phase::Boot, detail });
+    let (accelerator, is_proof) = match order.acceleration {
+        Acceleration::Kvm => (Accelerator::Kvm, false),
+        Acceleration::Tcg => (Accelerator::Tcg, false),
+        Acceleration::Auto => match accelerator::known(&order.qemu, order.cache) {
+            Verdict::Proved => (Accelerator::Kvm, false),
+            Verdict::Untried => (Accelerator::Kvm, true),
+            Verdict::Refused { why } => {
+                journal.note_accelerator(format!("KVM refused: {why}"));
+                (Accelerator::Tcg, false)
+            }
+        },
+    };
+    let started = Instant::now();
+    match launch(order, kernel, initramfs, accelerator) {
+        Ok(guest) => Ok(Starting { guest, accelerator, is_proof, started }),
+        Err(error) if is_proof => fall_back(order, kernel, initramfs, journal, &error),
+        Err(error) => Err(advise(order, error)),
+    }
+}
+
+/// Waits until the guest can take scripts.
+pub(super) fn finish(
+    order: &Order<'_>,
+    starting: &mut Starting,
+    kernel: &KernelBuild,
+    initramfs: &Path,
+    journal: &mut Journal<'_>,
+) -> Result<()> {
+    let patience = if starting.is_proof { PROOF } else { BOOT };
+    let ready = starting.guest.wait_ready(patience, order.cancel);
+    match ready {
+        Ok(()) if starting.is_proof => accelerator::remember(&Verdict::Proved, &order.qemu, order.cache),
+        Ok(()) => {}
+        Err(error) if starting.is_proof => {
+            *starting = fall_back(order, kernel, initramfs, journal, &error)?;
+            starting.guest.wait_ready(BOOT, order.cancel)?;
+        }
+        Err(error) => return Err(advise(order, error)),
+    }
+    announce(order, starting, journal)
+}
+
+/// KVM did not pass: says why, remembers it, and starts under TCG.
+fn fall_back(
+    order: &Order<'_>,
+    kernel: &KernelBuild,
+    initramfs: &Path,
+    journal: &mut Journal<'_>,
+    error: &Error,
+) -> Result<Starting> {
+    order.cancel.check()?;
+    let why = error.message.lines().next().unwrap_or_default().trim_end_matches([';', ':']).to_string();
+    let verdict = Verdict::Refused { why: why.clone() };
+    accelerator::remember(&verdict, &order.qemu, order.cache);
+    journal.note_accelerator(format!("KVM refused: {why}"));
+    let started = Instant::now();
+    let guest = launch(order, kernel, initramfs, Accelerator::Tcg)?;
+    Ok(Starting { guest, accelerator: Accelerator::Tcg, is_proof: false, started })
+}
+
+fn launch(order: &Order<'_>, kernel: &KernelBuild, initramfs: &Path, accelerator: Accelerator) -> Result<Guest> {
+    let spec = &order.loaded.recipe.guest;
+    let machine = Machine {
+        accelerator,
+        cpus: spec.cpus,
+        memory_mib: spec.memory.mebibytes,
+        boot_image: kernel.boot_image.clone(),
+        initramfs: initramfs.into(),
+    };
+    let logs = Logs { console: order.run_dir.file("console.log"), qemu: order.run_dir.file("qemu.log") };
+    Guest::start(&machine, &order.qemu, &logs, order.cancel)
+}
+
+fn advise(order: &Order<'_>, error: Error) -> Error {
+    match order.acceleration {
+        Acceleration::Kvm => error.hint("KVM was forced; leave --accel out and kdbg falls back to TCG"),
+        Acceleration::Auto | Acceleration::Tcg => error,
+    }
+}
+
+fn announce(order: &Order<'_>, starting: &mut Starting, journal: &mut Journal<'_>) -> Result<()> {
+    let spec = &order.loaded.recipe.guest;
+    let really = if starting.guest.uses_kvm()? { Accelerator::Kvm } else { Accelerator::Tcg };
+    if really != starting.accelerator {
+        journal.note_accelerator(format!("QEMU runs under {} instead", really.as_str()));
+    }
+    journal.machine(MachineInfo {
+        accelerator: really.as_str().into(),
+        qemu: starting.guest.qemu_version().into(),
+        cpus: spec.cpus,
+        memory: spec.memory.to_string(),
+        forked: false,
+    });
+    let duration_ms = millis(starting.started.elapsed());
+    let note = journal.accelerator_note().map(|note| format!(" ({note})")).unwrap_or_default();
+    let summary = format!("q35, {}{note}  booted in {duration_ms} ms", really.as_str().to_uppercase());
+    order.events.fact("guest", &summary);
+    order.events.send(Event::PhaseDone { phase: Phase::Boot, summary, duration_ms });
+    Ok(())
+}

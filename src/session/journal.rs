@@ -1,0 +1,187 @@
+//! What a run has come to so far: kept in memory for the report, and every hit on disk before the guest runs on.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use super::{Ended, Order};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::event::{Event, millis};
+use crate::kernel::KernelBuild;
+use crate::report::expect;
+use crate::report::model::{
+    ErrorInfo, Hit, KernelInfo, Location, MachineInfo, Outcome, ProbeResult, RecipeInfo, Report, SCHEMA, StepResult,
+};
+
+/// The file that holds the hits while the run goes on; `report.json` takes its place.
+pub(crate) const HITS: &str = "hits.jsonl";
+
+pub(crate) struct Journal<'a> {
+    order: &'a Order<'a>,
+    started: Instant,
+    report: Report,
+    kernel: Option<KernelBuild>,
+    accelerator_note: Option<String>,
+    hits_file: Option<File>,
+}
+
+impl<'a> Journal<'a> {
+    pub(crate) fn new(order: &'a Order<'a>) -> Self {
+        let recipe = &order.loaded.recipe;
+        let probe = |probe: &crate::recipe::types::ProbeSpec| ProbeResult {
+            name: probe.name.clone(),
+            at: probe.at.clone(),
+            locations: Vec::new(),
+            hits: 0,
+            disarmed: false,
+        };
+        let report = Report {
+            schema: SCHEMA,
+            recipe: RecipeInfo {
+                name: recipe.name.clone(),
+                about: recipe.about.clone(),
+                sha256: order.loaded.sha256.clone(),
+            },
+            outcome: Outcome::Error,
+            error: None,
+            kernel: None,
+            machine: None,
+            probes: recipe.probes.iter().map(probe).collect(),
+            hits: Vec::new(),
+            trigger: Vec::new(),
+            expectations: Vec::new(),
+            timings: BTreeMap::new(),
+            warnings: Vec::new(),
+            files: BTreeMap::new(),
+        };
+        Journal { order, started: Instant::now(), report, kernel: None, accelerator_note: None, hits_file: None }
+    }
+
+    pub(crate) fn time(&mut self, name: &str, duration: Duration) {
+        *self.report.timings.entry(name.into()).or_default() += millis(duration);
+    }
+
+    pub(crate) fn timed<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let result = work(self);
+        self.time(name, start.elapsed());
+        result
+    }
+
+    pub(crate) fn warn(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        self.order.events.warn(text.as_str());
+        self.report.warnings.push(text);
+    }
+
+    pub(crate) fn kernel(&mut self, kernel: &KernelBuild) {
+        self.report.kernel = Some(KernelInfo {
+            version: kernel.version.clone(),
+            release: kernel.release.clone(),
+            build_id: kernel.build_id.clone(),
+            key: kernel.key.clone(),
+            vmlinux: kernel.vmlinux.to_string_lossy().into_owned(),
+        });
+        self.kernel = Some(kernel.clone());
+    }
+
+    /// Why the guest does not run under the accelerator that was hoped for; in the report too.
+    pub(crate) fn note_accelerator(&mut self, note: String) {
+        self.report.warnings.push(note.clone());
+        self.accelerator_note = Some(note);
+    }
+
+    pub(crate) fn accelerator_note(&self) -> Option<&str> {
+        self.accelerator_note.as_deref()
+    }
+
+    pub(crate) fn machine(&mut self, machine: MachineInfo) {
+        self.report.machine = Some(machine);
+    }
+
+    pub(crate) fn probe_resolved(&mut self, index: usize, locations: &[Location]) {
+        let Some(probe) = self.report.probes.get_mut(index) else { return };
+        probe.locations = locations.to_vec();
+        let place = locations.first().map(|location| {
+            let file = location.file.as_deref().unwrap_or("??");
+            location.line.map_or(file.to_string(), |line| format!("{file}:{line}"))
+        });
+        let count = locations.len();
+        let places = if count == 1 { "1 location".to_string() } else { format!("{count} locations") };
+        let inlined = locations.iter().filter(|location| location.inlined).count();
+        let inlined = if inlined > 0 { format!(", {inlined} inlined") } else { String::new() };
+        let text = format!("{} at {}  {}  {places}{inlined}", probe.name, probe.at, place.unwrap_or_default());
+        self.order.events.fact("probe", text);
+    }
+
+    pub(crate) fn next_hit(&self) -> u64 {
+        self.report.hits.len() as u64 + 1
+    }
+
+    pub(crate) fn hits_of(&self, probe: usize) -> u64 {
+        self.report.probes.get(probe).map_or(0, |probe| probe.hits)
+    }
+
+    /// Takes a hit in: on disk first, then for the report and the screen.
+    pub(crate) fn hit(&mut self, probe: usize, hit: Hit) -> Result<()> {
+        self.write(&hit)?;
+        if let Some(probe) = self.report.probes.get_mut(probe) {
+            probe.hits += 1;
+        }
+        self.order.events.send(Event::HitCollected { hit: Box::new(hit.clone()) });
+        self.report.hits.push(hit);
+        Ok(())
+    }
+
+    fn write(&mut self, hit: &Hit) -> Result<()> {
+        let path = self.order.run_dir.file(HITS);
+        let cannot = || format!("write a hit to {}", path.display());
+        let mut line = serde_json::to_string(hit).map_err(|error| Error::host(error.to_string()))?;
+        line.push('\n');
+        let file = match &mut self.hits_file {
+            Some(file) => file,
+            none => none.insert(OpenOptions::new().create(true).append(true).open(&path).or_host(cannot())?),
+        };
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).or_host(cannot())
+    }
+
+    /// The guest runs again: how long it stood still for the last `hits` hits.
+    pub(crate) fn stood_still(&mut self, hits: usize, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        for hit in self.report.hits.iter_mut().rev().take(hits) {
+            hit.cost.stop_us = micros;
+        }
+        self.time("stops_ms", duration);
+    }
+
+    pub(crate) fn disarmed(&mut self, probe: usize) {
+        if let Some(probe) = self.report.probes.get_mut(probe) {
+            probe.disarmed = true;
+        }
+    }
+
+    pub(crate) fn step(&mut self, step: StepResult) {
+        self.report.trigger.push(step);
+    }
+
+    /// The run is over, one way or another.
+    pub(crate) fn close(mut self, result: Result<()>) -> Ended {
+        self.time("total_ms", self.started.elapsed());
+        let report = &mut self.report;
+        match result {
+            Ok(()) => {
+                let recipe = &self.order.loaded.recipe;
+                report.expectations = expect::evaluate(recipe, &report.probes, &report.hits, &report.trigger);
+                let passed = report.expectations.iter().all(|expectation| expectation.passed);
+                report.outcome = if passed { Outcome::Passed } else { Outcome::Failed };
+            }
+            Err(error) => {
+                let interrupted = error.kind == ErrorKind::Interrupted;
+                report.outcome = if interrupted { Outcome::Interrupted } else { Outcome::Error };
+                report.error = Some(ErrorInfo { kind: error.kind, message: error.message, hint: error.hint });
+            }
+        }
+        Ended { report: self.report, kernel: self.kernel }
+    }
+}

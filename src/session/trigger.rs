@@ -1,0 +1,300 @@
+//! The heart of a run: the trigger's steps run in the guest, stops come in between, each becomes a hit.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::select;
+
+use super::journal::Journal;
+use super::{Armed, Order};
+use crate::error::{Error, Result};
+use crate::event::{Event, Phase, millis};
+use crate::gdb::breakpoints;
+use crate::gdb::client::Stop;
+use crate::guest::{Guest, GuestEvent, Stream};
+use crate::recipe::types::{ProbeSpec, StepSpec};
+use crate::report::model::StepResult;
+
+/// How often deadlines and Ctrl-C are looked at.
+const TICK: Duration = Duration::from_millis(20);
+/// How long the agent may take to carry out a kill, and the outputs to end after the exit, counted while the guest runs.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Output of one step that is kept; the rest is counted.
+const OUTPUT_LIMIT: usize = 1 << 20;
+
+/// Runs all steps, or until one does not end as it should.
+pub(super) fn run(
+    order: &Order<'_>,
+    guest: &mut Guest,
+    armed: &mut Armed<'_>,
+    journal: &mut Journal<'_>,
+) -> Result<()> {
+    let steps = &order.loaded.recipe.trigger;
+    order.events.send(Event::PhaseStarted { phase: Phase::Trigger, detail: format!("{} steps", steps.len()) });
+    let start = Instant::now();
+    for (index, step) in steps.iter().enumerate() {
+        order.events.send(Event::StepStarted { name: step.name.clone() });
+        let id = format!("{}-{:08x}", index + 1, nonce());
+        guest.run(&id, &step.run)?;
+        let mut running = Running::new(step, id);
+        let watched = Watch { order, guest, armed, journal }.watch(&mut running);
+        let result = running.result();
+        let as_expected = watched.is_ok() && result.exit_code == Some(step.exit) && !result.timed_out;
+        order.events.send(Event::StepDone {
+            name: result.name.clone(),
+            exit_code: result.exit_code,
+            as_expected,
+            duration_ms: result.duration_ms,
+        });
+        journal.step(result);
+        watched?;
+        let left = steps.len() - index - 1;
+        if !as_expected && left > 0 {
+            journal.warn(format!("step `{}` did not end as expected; {left} later steps were not run", step.name));
+            break;
+        }
+    }
+    let summary = format!("{} hits", journal.next_hit() - 1);
+    order.events.send(Event::PhaseDone { phase: Phase::Trigger, summary, duration_ms: millis(start.elapsed()) });
+    Ok(())
+}
+
+/// Bits that a script cannot guess, so that its output is not taken for an end mark.
+fn nonce() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    let hash = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    u32::try_from(hash >> 32).unwrap_or_default()
+}
+
+/// A step on its way.
+struct Running<'a> {
+    step: &'a StepSpec,
+    id: String,
+    started: Instant,
+    /// How long the guest stood still since the step began: time that is not the step's.
+    stood_still: Duration,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    dropped: usize,
+    exit_code: Option<i32>,
+    open_streams: u8,
+    /// When, in the step's own time, it was killed or ended.
+    killed: Option<Duration>,
+    exited: Option<Duration>,
+}
+
+impl<'a> Running<'a> {
+    fn new(step: &'a StepSpec, id: String) -> Self {
+        Running {
+            step,
+            id,
+            started: Instant::now(),
+            stood_still: Duration::ZERO,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            dropped: 0,
+            exit_code: None,
+            open_streams: 2,
+            killed: None,
+            exited: None,
+        }
+    }
+
+    /// How long the guest has run for this step.
+    fn age(&self) -> Duration {
+        self.started.elapsed().saturating_sub(self.stood_still)
+    }
+
+    fn is_over(&self) -> bool {
+        let late = self.exited.is_some_and(|at| self.age() > at + ANSWER);
+        self.exited.is_some() && (self.open_streams == 0 || late)
+    }
+
+    fn hear(&mut self, event: GuestEvent) {
+        match event {
+            GuestEvent::Output(stream, bytes) => {
+                let kept = match stream {
+                    Stream::Stdout => &mut self.stdout,
+                    Stream::Stderr => &mut self.stderr,
+                };
+                let room = OUTPUT_LIMIT.saturating_sub(kept.len()).min(bytes.len());
+                kept.extend_from_slice(&bytes[..room]);
+                self.dropped += bytes.len() - room;
+            }
+            GuestEvent::OutputEnd(_, id) if id == self.id => self.open_streams = self.open_streams.saturating_sub(1),
+            GuestEvent::Exit(id, code) if id == self.id => {
+                self.exit_code = Some(code);
+                self.exited = Some(self.age());
+            }
+            // Marks and exits of a step that was given up.
+            GuestEvent::OutputEnd(..) | GuestEvent::Exit(..) | GuestEvent::Ready | GuestEvent::Gone => {}
+        }
+    }
+
+    fn result(&self) -> StepResult {
+        let mut stdout = String::from_utf8_lossy(&self.stdout).into_owned();
+        if self.dropped > 0 {
+            stdout.push_str(&format!("\n[kdbg: {} more bytes of output were not kept]\n", self.dropped));
+        }
+        let timed_out = self.killed.is_some();
+        StepResult {
+            name: self.step.name.clone(),
+            exit_code: self.exit_code.filter(|_| !timed_out),
+            stdout,
+            stderr: String::from_utf8_lossy(&self.stderr).into_owned(),
+            duration_ms: millis(self.started.elapsed()),
+            timed_out,
+        }
+    }
+}
+
+/// Everything that is listened to while a step runs.
+struct Watch<'w, 'o, 'a, 'j> {
+    order: &'w Order<'o>,
+    guest: &'w mut Guest,
+    armed: &'w mut Armed<'a>,
+    journal: &'w mut Journal<'j>,
+}
+
+impl Watch<'_, '_, '_, '_> {
+    /// Until the step is over.
+    fn watch(&mut self, running: &mut Running<'_>) -> Result<()> {
+        while !running.is_over() {
+            self.order.cancel.check()?;
+            select! {
+                recv(self.armed.gdb.incoming()) -> incoming => match incoming {
+                    Ok(incoming) => self.armed.gdb.take(incoming)?,
+                    Err(_) => return Err(Error::debugger("GDB's output ended")),
+                },
+                recv(self.guest.events()) -> event => match event {
+                    Ok(GuestEvent::Gone) | Err(_) => return Err(self.guest.post_mortem()),
+                    Ok(event) => running.hear(event),
+                },
+                default(TICK) => {}
+            }
+            while let Some(stop) = self.armed.gdb.next_stop() {
+                let until = self.stopped(&stop)?;
+                running.stood_still += until.saturating_duration_since(stop.at);
+            }
+            self.check_time(running)?;
+        }
+        Ok(())
+    }
+
+    fn check_time(&mut self, running: &mut Running<'_>) -> Result<()> {
+        if running.exited.is_some() {
+            return Ok(());
+        }
+        let age = running.age();
+        match running.killed {
+            None if age > running.step.timeout => {
+                running.killed = Some(age);
+                self.guest.kill(&running.id)
+            }
+            Some(at) if age > at + ANSWER => {
+                let timeout = humantime::format_duration(running.step.timeout);
+                let message = format!(
+                    "the guest hangs: step `{}` exceeded its timeout of {timeout}, and the agent does not answer{}",
+                    running.step.name,
+                    self.guest.console_tail()
+                );
+                Err(Error::guest(message)
+                    .hint("look at what the last hits and console.log show; `timeout` of the step can be raised"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A stop: collects a hit for every probe that it belongs to, then lets the guest run. Returns when it ran again.
+    fn stopped(&mut self, stop: &Stop) -> Result<Instant> {
+        let probes = self.probes_at(stop)?;
+        for &index in &probes {
+            self.collect(index, stop)?;
+        }
+        breakpoints::resume(&mut self.armed.gdb, self.order.cancel)?;
+        let again = Instant::now();
+        self.journal.stood_still(probes.len(), again.saturating_duration_since(stop.at));
+        Ok(again)
+    }
+
+    /// The probes that a stop belongs to: GDB names one, others may share its address.
+    fn probes_at(&mut self, stop: &Stop) -> Result<Vec<usize>> {
+        if stop.said.contains("Error in testing") {
+            return Err(self.bad_condition(stop));
+        }
+        let named = stop.breakpoint.and_then(|number| self.index_of(number));
+        let Some(named) = named else {
+            let reason = stop.reason.as_deref().unwrap_or("no reason given");
+            self.journal.warn(format!("the guest stopped where no probe is ({reason}); it was let run on"));
+            return Ok(Vec::new());
+        };
+        let mut probes = vec![named];
+        for (index, probe) in self.order.loaded.recipe.probes.iter().enumerate() {
+            if index != named && self.is_at(index, stop) && self.condition_holds(probe)? {
+                probes.push(index);
+            }
+        }
+        probes.sort_unstable();
+        Ok(probes)
+    }
+
+    fn index_of(&self, number: u64) -> Option<usize> {
+        self.armed.breakpoints.iter().position(|armed| armed.as_ref().is_some_and(|armed| armed.number == number))
+    }
+
+    fn is_at(&self, index: usize, stop: &Stop) -> bool {
+        let armed = self.armed.breakpoints.get(index).and_then(Option::as_ref);
+        armed.is_some_and(|armed| {
+            armed
+                .locations
+                .iter()
+                .any(|place| stop.address.as_deref().is_some_and(|at| same_address(at, &place.address)))
+        })
+    }
+
+    fn condition_holds(&mut self, probe: &ProbeSpec) -> Result<bool> {
+        let Some(condition) = &probe.when else { return Ok(true) };
+        let command = format!("-data-evaluate-expression {}", crate::gdb::mi::quote(condition));
+        let answer = self.armed.gdb.ask(&command, self.order.cancel)?;
+        Ok(answer.value().and_then(crate::gdb::mi::number).is_none_or(|value| value != 0))
+    }
+
+    /// A condition that parsed but cannot be evaluated: GDB says so only when it stops.
+    fn bad_condition(&self, stop: &Stop) -> Error {
+        let index = stop.breakpoint.and_then(|number| self.index_of(number)).unwrap_or_default();
+        let name = self.order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str());
+        let why = stop.said.lines().rfind(|line| !line.trim().is_empty() && !line.contains("Error in testing"));
+        let why = why.unwrap_or("GDB gives no reason").trim().to_string();
+        self.order.loaded.diagnose(
+            &format!("probes[{index}].when"),
+            format!("probe `{name}`: this condition cannot be evaluated where the probe stops"),
+            why,
+            &["it is evaluated with the arguments and locals of the innermost frame".into()],
+        )
+    }
+
+    fn collect(&mut self, index: usize, stop: &Stop) -> Result<()> {
+        let Some(probe) = self.order.loaded.recipe.probes.get(index) else { return Ok(()) };
+        let number = self.journal.next_hit();
+        let Armed { gdb, collector, breakpoints } = &mut *self.armed;
+        let hit = collector.collect(gdb, probe, number, stop, self.order.cancel)?;
+        if hit.frames.is_empty() {
+            return Err(Error::debugger(format!(
+                "GDB could not read the stack at hit {number} of probe `{}`",
+                probe.name
+            ))
+            .hint("gdb-mi.log in the run directory has everything that was said"));
+        }
+        self.journal.hit(index, hit)?;
+        if self.journal.hits_of(index) >= u64::from(probe.limit)
+            && let Some(armed) = breakpoints.get_mut(index).and_then(Option::take)
+        {
+            breakpoints::delete(gdb, armed.number, self.order.cancel)?;
+            self.journal.disarmed(index);
+        }
+        Ok(())
+    }
+}
+
+fn same_address(a: &str, b: &str) -> bool {
+    crate::gdb::mi::number(a) == crate::gdb::mi::number(b)
+}
