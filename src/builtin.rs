@@ -1,6 +1,6 @@
 //! The fragments and images that kdbg brings along: the repository's `kconfigs/` and `images/`, as compiled in.
 //!
-//! Holds text only. [`crate::recipe::resolve`] decides when a copy on disk comes before the one in here.
+//! Holds text only. [`mod@crate::recipe::resolve`] decides when a copy on disk comes before the one in here.
 
 /// Every built-in file: its path in the repository and its text.
 pub const FILES: &[(&str, &str)] = &[

@@ -1,6 +1,6 @@
 //! What an image file says: the guest's user space as plain data.
 //!
-//! Pure. [`super::resolve`] finds and reads the files; what the initramfs is made of them is the guest's room.
+//! Pure. [`mod@super::resolve`] finds and reads the files; what the initramfs is made of them is the guest's room.
 
 use serde::{Deserialize, Serialize};
 

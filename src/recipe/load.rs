@@ -1,6 +1,6 @@
 //! From a file to a checked [`Recipe`], or to errors that point into the file.
 //!
-//! The only room, with [`super::resolve`], that reads recipe files. It finds nothing else: what a recipe names is
+//! The only room, with [`mod@super::resolve`], that reads recipe files. It finds nothing else: what a recipe names is
 //! looked up there.
 
 use std::io::ErrorKind;
@@ -25,9 +25,9 @@ pub struct Loaded {
     pub recipe: Recipe,
     /// The file, as it was named.
     pub path: PathBuf,
-    /// Its text.
+    /// Its text, without a byte order mark.
     pub text: String,
-    /// The SHA-256 of its text, in hexadecimal.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
 
@@ -74,16 +74,20 @@ pub fn load(path: &Path) -> Result<Loaded> {
         other => other.or_host(format_args!("read {name}"))?,
     };
     let text = String::from_utf8(bytes).map_err(|error| not_utf8(&name.to_string(), &error))?;
-    parse(&name.to_string(), &text)
+    let loaded = parse(&name.to_string(), &text)?;
+    Ok(Loaded { path: path.to_owned(), ..loaded })
 }
 
 /// Checks a recipe's text. `name` is what errors call the file.
 pub fn parse(name: &str, text: &str) -> Result<Loaded> {
+    let sha256 = sha256(text);
+    // serde_norway counts a byte order mark as a column, and with it takes the second key for a nested one.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let fail = |diagnostics: &[Diagnostic]| diagnostic::error(name, text, diagnostics);
     let recipe: Recipe = document(text, "a recipe").map_err(|wrong| fail(&[wrong]))?;
     let outline = Outline::parse(text).map_err(|wrong| fail(&[wrong]))?;
     match check::check(&recipe, &outline).as_slice() {
-        [] => Ok(Loaded { recipe, path: name.into(), text: text.into(), sha256: sha256(text) }),
+        [] => Ok(Loaded { recipe, path: name.into(), text: text.into(), sha256 }),
         wrong => Err(fail(wrong)),
     }
 }

@@ -192,7 +192,7 @@ mod tests {
             (odd, "b", Key, "2:1 b"),
             (odd, "c", Value, "4:3 long"),
             (odd, "d", Key, "6:1 d"),
-            (odd, "e", Value, "7:10 f"),
+            (odd, "e", Value, "7:4 !!str f"),
             (odd, "1", Value, "8:4 ü"),
             (odd, "g", Value, "10:3 h"),
             (odd, "a.b[0]", Value, "11:9 2"),

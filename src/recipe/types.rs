@@ -1,6 +1,6 @@
 //! What a recipe says, as plain data: the YAML keys of docs/recipe.md, one to one.
 //!
-//! Pure. [`super::load`] reads and checks it; nothing here knows a file.
+//! Pure. [`mod@super::load`] reads and checks it; nothing here knows a file.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -50,11 +50,15 @@ fn a_good_recipe_is_good() {
     let loaded = parse("recipes/mine.yaml", GOOD).unwrap();
     assert_eq!((loaded.recipe.name.as_str(), loaded.sha256.len()), ("mine", 64));
     assert_eq!(loaded.folder(), Path::new("recipes"));
-    for odd in [
+    let odd = [
         "name: x\nkernel: {version: [6.10]}\n",
-        "# c\n---\nname: &n é\nkernel: {version: '6.1'}\n".replace('é', "e").as_str(),
-    ] {
-        parse("a.yaml", odd).unwrap();
+        "# c\n---\nname: &n e\nkernel: {version: '6.1'}\nprobes: [{name: *n, at: *n}]\n...\n",
+        "\u{feff}name: x\nkernel: {version: '6.1'}\n",
+        "name: x\r\nkernel:\r\n  version: '6.1'\r\n",
+        "name: x\nkernel: {version: '6.1'}\nabout: >\n  folded\n  text\n",
+    ];
+    for text in odd {
+        parse("a.yaml", text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
     }
 }
 
