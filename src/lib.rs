@@ -1,5 +1,6 @@
 //! kdbg: kernel debugging sessions as code.
 pub mod builtin;
+pub mod cli;
 pub mod commands;
 pub mod error;
 pub mod event;

@@ -88,6 +88,11 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     ended
 }
 
+/// Deletes the journal of a run whose report is written.
+pub fn forget_journal(run_dir: &RunDir) {
+    let _ = std::fs::remove_file(run_dir.file(journal::HITS));
+}
+
 /// The kernel that the recipe asks for.
 ///
 /// # Errors

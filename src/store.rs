@@ -230,6 +230,14 @@ impl RunDir {
         &self.path
     }
 
+    /// The path to show to people: through `latest`, where that will point here.
+    pub fn shown(&self) -> PathBuf {
+        match self.path.parent() {
+            Some(parent) if self.ours => parent.join("latest"),
+            _ => self.path.clone(),
+        }
+    }
+
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
+use crate::error::Error;
 use crate::event::{Event, Events};
 use crate::report::model::Report;
 
@@ -130,6 +131,16 @@ pub fn print_result(mode: Mode, report: &Report, path: &str) -> io::Result<()> {
         }
         _ => print(&summary::render(report, path)),
     }
+}
+
+/// Writes an error and its hint to standard error; the result is the exit code that goes with it.
+pub fn print_error(error: &Error) -> std::process::ExitCode {
+    let styles = style::Styles::stderr();
+    eprintln!("{} {}", styles.bad.apply_to("error:"), error.message);
+    if let Some(hint) = &error.hint {
+        eprintln!("{} {hint}", styles.good.apply_to("help:"));
+    }
+    std::process::ExitCode::from(error.kind.exit_code())
 }
 
 /// Writes `text` to standard output. A reader that is gone (`kdbg … | head`) is not an error.

@@ -1,0 +1,74 @@
+//! `kdbg build`: the kernel of a recipe, built or found.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::cli::BuildArgs;
+use crate::error::{Error, IoContext, Result};
+use crate::event::{Cancel, millis};
+use crate::kernel::{self, KernelBuild};
+use crate::store::Cache;
+use crate::{recipe, session, ui};
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Built<'a> {
+    vmlinux: &'a std::path::Path,
+    boot_image: &'a std::path::Path,
+    config: &'a std::path::Path,
+    source_tree: &'a std::path::Path,
+    release: &'a str,
+    build_id: &'a str,
+    key: &'a str,
+    compiler: &'a str,
+    cached: bool,
+    duration_ms: u64,
+}
+
+/// Builds the recipe's kernel and says where it is.
+///
+/// # Errors
+/// The recipe is wrong, the host lacks something, or the kernel does not build.
+pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
+    let start = Instant::now();
+    let loaded = recipe::load(&args.recipe)?;
+    let resolved = recipe::resolve(&loaded)?;
+    // With --json, standard output holds the one object; progress stays on standard error.
+    let (events, screen) = ui::start(ui::Mode::detect(false));
+    let request = session::kernel_request(&loaded, &resolved)?;
+    let cache = Cache::open()?;
+    let build = kernel::obtain(&request, &cache, &events, cancel)?;
+    screen.finish();
+    let text = if args.json { as_json(&build, millis(start.elapsed()))? } else { as_text(&build, &request.label) };
+    ui::print(&text).or_host("write to standard output")
+}
+
+fn as_json(build: &KernelBuild, duration_ms: u64) -> Result<String> {
+    let built = Built {
+        vmlinux: &build.vmlinux,
+        boot_image: &build.boot_image,
+        config: &build.config,
+        source_tree: &build.source_tree,
+        release: &build.release,
+        build_id: &build.build_id,
+        key: &build.key,
+        compiler: &build.compiler,
+        cached: build.cached,
+        duration_ms,
+    };
+    let text = serde_json::to_string(&built).map_err(|error| Error::host(error.to_string()))?;
+    Ok(text + "\n")
+}
+
+fn as_text(build: &KernelBuild, label: &str) -> String {
+    let state = if build.cached { "cached" } else { "built" };
+    format!(
+        "  kernel   {} {label}  {state} {}\n  vmlinux  {}\n  boot     {}\n  source   {}\n",
+        build.release,
+        build.key,
+        build.vmlinux.display(),
+        build.boot_image.display(),
+        build.source_tree.display()
+    )
+}

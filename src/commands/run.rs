@@ -1,0 +1,97 @@
+//! `kdbg run`: a recipe, from an empty machine to a report.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::cli::RunArgs;
+use crate::error::{Error, IoContext, Result};
+use crate::event::{Cancel, Event, Events};
+use crate::report::markdown::{self, NoSources, Sources};
+use crate::report::model::{Outcome, Report};
+use crate::report::sources::KernelTree;
+use crate::session::{self, Ended, Order};
+use crate::store::{Cache, RunDir};
+use crate::{recipe, ui};
+
+/// Runs the recipe, writes the report, shows the result.
+///
+/// # Errors
+/// What kept the run from starting, or the report from being written. What ended a run early is in its report, and
+/// decides the exit code.
+pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
+    let loaded = recipe::load(&args.recipe)?;
+    let resolved = recipe::resolve(&loaded)?;
+    let mode = ui::Mode::detect(args.json);
+    let (events, screen) = ui::start(mode);
+    let cache = Cache::open()?;
+    let run_dir = RunDir::create(&loaded.recipe.name, args.out.as_deref())?;
+    let ended = session::run(&Order {
+        loaded: &loaded,
+        resolved: &resolved,
+        acceleration: args.accel.into(),
+        qemu: find("qemu-system-x86_64")?,
+        gdb: find("gdb")?,
+        run_dir: &run_dir,
+        cache: &cache,
+        events: &events,
+        cancel,
+    });
+    let (report, path) = write_report(ended, &run_dir, &events)?;
+    events.send(Event::Finished { report: Box::new(report.clone()), path: path.clone() });
+    screen.finish();
+    ui::print_result(mode, &report, &path).or_host("write to standard output")?;
+    Ok(ExitCode::from(exit_code(&report)))
+}
+
+fn find(program: &str) -> Result<PathBuf> {
+    which::which(program).map_err(|_| {
+        Error::host(format!("{program} is not on this host"))
+            .hint("`kdbg doctor --install` installs it, or run again with --install")
+    })
+}
+
+fn exit_code(report: &Report) -> u8 {
+    match (&report.outcome, &report.error) {
+        (Outcome::Passed, _) => 0,
+        (_, Some(error)) => error.kind.exit_code(),
+        (_, None) => 1,
+    }
+}
+
+/// Writes report.json and report.md; returns the report and the path to show.
+fn write_report(ended: Ended, run_dir: &RunDir, events: &Events) -> Result<(Report, String)> {
+    use crate::event::Phase;
+    let Ended { mut report, kernel } = ended;
+    events.phase(Phase::Report, run_dir.path().display().to_string(), || {
+        report.files = files(run_dir);
+        let json = serde_json::to_string_pretty(&report).map_err(|error| Error::host(error.to_string()))?;
+        write(&run_dir.file("report.json"), &(json + "\n"))?;
+        let tree = kernel.map(|kernel| KernelTree::new(kernel.source_tree));
+        let sources: &dyn Sources = tree.as_ref().map_or(&NoSources, |tree| tree as &dyn Sources);
+        write(&run_dir.file("report.md"), &markdown::render(&report, sources))?;
+        session::forget_journal(run_dir);
+        run_dir.mark_latest()?;
+        Ok(((report, run_dir.shown().join("report.md").display().to_string()), "written".into()))
+    })
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).or_host(format!("write {}", path.display()))
+}
+
+/// The files of the run that are there, by the name that the report gives them.
+fn files(run_dir: &RunDir) -> BTreeMap<String, String> {
+    let always = ["report.json", "report.md"];
+    let sometimes = ["console.log", "qemu.log", "gdb-mi.log", "build.log", "kdbg.lock.yaml"];
+    let there = sometimes.into_iter().filter(|name| run_dir.file(name).is_file());
+    always
+        .into_iter()
+        .chain(there)
+        .map(|name| {
+            let key = name.split('.').next().unwrap_or(name).replace('-', "_");
+            let key = if name == "report.md" { "markdown".into() } else { key };
+            (key, name.to_string())
+        })
+        .collect()
+}
