@@ -1,0 +1,3 @@
+//! The verbs of the command line, one a file; each reads like a description of its verb.
+
+pub mod doctor;
