@@ -1,6 +1,7 @@
 //! The verbs of the command line, one a file; each reads like a description of the verb.
 
 pub mod build;
+pub mod doctor;
 pub mod recipe;
 pub mod run;
 

@@ -6,6 +6,7 @@ pub mod error;
 pub mod event;
 pub mod gdb;
 pub mod guest;
+pub mod host;
 pub mod kernel;
 pub mod names;
 pub mod process;

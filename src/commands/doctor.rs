@@ -1,0 +1,207 @@
+//! `kdbg doctor`: looks at the host, shows what is there and what is not, and installs that with `--install`.
+//!
+//! Results go to standard output, as a table or one JSON object; the looking is [`crate::host`]'s.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use console::{Style, measure_text_width, pad_str};
+use serde_json::json;
+
+use crate::error::{IoContext, Result};
+use crate::event::{Cancel, Events};
+use crate::host::check::{complaint, lacking, settle};
+use crate::host::facts::{Facts, KvmDevice};
+use crate::host::needs::{Purpose, needs_for};
+use crate::host::packages::{Manager, Plan};
+use crate::host::probe::{Finding, Verdict};
+use crate::host::system::System;
+
+/// Less than this in the cache's file system does not hold a source, its objects and a filed kernel.
+const ENOUGH_DISK: u64 = 6 << 30;
+
+/// What `kdbg doctor` was asked for.
+#[derive(Debug, Clone)]
+pub struct DoctorOptions {
+    /// Install what is missing.
+    pub install: bool,
+    /// One JSON object instead of a table.
+    pub json: bool,
+    /// kdbg's cache folder.
+    pub cache: PathBuf,
+    /// The kernels whose needs are looked at, like `6.1`.
+    pub kernels: Vec<String>,
+}
+
+/// Looks, installs if asked to, shows. Fails with an error of kind host when something needed is not there.
+///
+/// `kvm_line` is the verdict of a real boot under KVM, where one was made; else the device's state is shown.
+pub fn doctor(options: &DoctorOptions, kvm_line: Option<&str>, events: &Events, cancel: &Cancel) -> Result<()> {
+    let system = System::here(&options.cache);
+    let needs = needs_for(&Purpose::RUN, &options.kernels);
+    let findings = settle(&needs, options.install, &system, events, cancel)?;
+    let checkup = Checkup {
+        facts: Facts::gather(&system),
+        manager: Manager::of(&system),
+        plan: Plan::of(&findings, &system),
+        kvm_line: kvm_line.map(str::to_owned),
+        findings,
+    };
+    let text = match options.json {
+        true => format!("{}\n", checkup.json()),
+        false => checkup.table(console::colors_enabled()),
+    };
+    std::io::stdout().lock().write_all(text.as_bytes()).or_host("write to standard output")?;
+    lacking(&checkup.findings, &system, options.install)
+}
+
+/// All that was found out.
+struct Checkup {
+    findings: Vec<Finding>,
+    facts: Facts,
+    manager: Option<Manager>,
+    plan: Option<Plan>,
+    kvm_line: Option<String>,
+}
+
+impl Checkup {
+    /// One object with everything in it.
+    fn json(&self) -> serde_json::Value {
+        let needs = self.findings.iter().map(|Finding { need, verdict }| {
+            let minimum = need.minimum.as_ref().map(|minimum| &minimum.version);
+            json!({ "id": need.id, "why": need.why, "purposes": need.purposes, "minimum": minimum, "found": verdict })
+        });
+        json!({
+            "needs": needs.collect::<Vec<_>>(),
+            "host": self.facts,
+            "kvm": self.kvm_line,
+            "package_manager": self.manager,
+            "remedy": self.plan.as_ref().map(ToString::to_string),
+            "ok": self.findings.iter().all(|finding| finding.verdict.is_ok()),
+        })
+    }
+
+    /// The table for people.
+    fn table(&self, colour: bool) -> String {
+        let paint = |style: Style, text: &str| style.force_styling(colour).apply_to(text).to_string();
+        let good = |text: &str| paint(Style::new().green(), text);
+        let bad = |text: &str| paint(Style::new().red().bold(), text);
+        let doubtful = |text: &str| paint(Style::new().yellow(), text);
+
+        let head = ["tool", "found", "needed for", "verdict"].map(|title| paint(Style::new().bold(), title));
+        let rows = self.findings.iter().map(|Finding { need, verdict }| {
+            let judged = complaint(verdict).map_or_else(|| good("ok"), |complaint| bad(&complaint));
+            [need.id.to_string(), found(verdict), need.why.to_string(), judged]
+        });
+        let table = aligned(&[head].into_iter().chain(rows).collect::<Vec<_>>());
+
+        let disk = match self.facts.free_disk {
+            Some(free) if free < ENOUGH_DISK => {
+                doubtful(&format!("{} free (a kernel takes up to {})", size(free), size(ENOUGH_DISK)))
+            }
+            free => free.map_or("unknown".into(), |free| format!("{} free", size(free))),
+        };
+        let manager = self.manager.map_or_else(|| doubtful("none kdbg knows"), |manager| manager.to_string());
+        let facts = aligned(&[
+            ["KVM".into(), self.kvm_line.clone().unwrap_or_else(|| device(&self.facts.kvm))],
+            ["disk".into(), format!("{disk} at {}", self.facts.cache.display())],
+            ["memory".into(), self.facts.available_memory.map_or("unknown".into(), |m| format!("{} free", size(m)))],
+            ["CPUs".into(), self.facts.cpus.to_string()],
+            ["packages".into(), self.facts.distribution.iter().fold(manager, |m, name| format!("{m} on {name}"))],
+        ]);
+        format!("{table}\n{facts}")
+    }
+}
+
+/// The version found, or that something without a version was.
+fn found(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Ok { version: Some(version), .. } | Verdict::TooOld { found: version, .. } => version.to_string(),
+        Verdict::Ok { version: None, .. } => "yes".into(),
+        Verdict::Missing | Verdict::Unusable { .. } => "-".into(),
+    }
+}
+
+/// What the KVM device says for itself.
+fn device(kvm: &KvmDevice) -> String {
+    match kvm {
+        KvmDevice::Absent => "no /dev/kvm: guests run under TCG".into(),
+        KvmDevice::NoPermission { group } => format!("/dev/kvm is there, for the group `{group}` only: join it"),
+        KvmDevice::Refused { why } => format!("/dev/kvm cannot be opened: {why}"),
+        KvmDevice::Openable => "/dev/kvm opens; the first run proves it by a boot".into(),
+    }
+}
+
+/// Bytes in GiB, or MiB where that is less than one.
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn size(bytes: u64) -> String {
+    match bytes {
+        0x4000_0000.. => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
+/// Rows as lines, each column but the last as wide as its widest cell.
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    rows.iter()
+        .map(|row| {
+            let cells =
+                row.iter().zip(widths).map(|(cell, width)| pad_str(cell, width, console::Alignment::Left, None));
+            format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::version::Version;
+
+    fn checkup() -> Checkup {
+        let verdict = |id: &str| match id {
+            "gdb" => Verdict::Ok { version: Version::parse("13.1"), path: None },
+            _ => Verdict::Missing,
+        };
+        let needs = needs_for(&[Purpose::Debug, Purpose::Boot], &["6.1"]);
+        Checkup {
+            findings: needs.into_iter().map(|need| Finding { verdict: verdict(&need.id), need }).collect(),
+            facts: Facts {
+                cache: "/cache".into(),
+                free_disk: Some(5 << 30),
+                available_memory: Some(512 << 20),
+                cpus: 2,
+                kvm: KvmDevice::NoPermission { group: "kvm".into() },
+                distribution: Some("Debian GNU/Linux 12".into()),
+            },
+            manager: Some(Manager::Apt),
+            plan: None,
+            kvm_line: None,
+        }
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_plain_without_a_terminal() {
+        insta::assert_snapshot!(checkup().table(false), @r"
+          tool                found  needed for                     verdict
+          gdb                 13.1   stops the kernel and reads it  ok
+          qemu-system-x86_64  -      boots the guest                missing
+
+          KVM       /dev/kvm is there, for the group `kvm` only: join it
+          disk      5.0 GiB free (a kernel takes up to 6.0 GiB) at /cache
+          memory    512 MiB free
+          CPUs      2
+          packages  apt-get on Debian GNU/Linux 12
+        ");
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let json = checkup().json();
+        assert_eq!(json["needs"][0]["found"]["version"], "13.1");
+        assert_eq!(json["needs"][1]["found"]["verdict"], "missing");
+        assert_eq!(json["host"]["kvm"]["group"], "kvm");
+        assert_eq!(json["ok"], false);
+    }
+}
