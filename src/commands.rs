@@ -26,7 +26,8 @@ pub fn dispatch(verb: Verb, cancel: &Cancel) -> Result<ExitCode> {
         Verb::Build(args) => build::build(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::Check { files }) => recipe::check(&files).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::List { folder }) => recipe::list(&folder).map(|()| ExitCode::SUCCESS),
-        Verb::Doctor(_) | Verb::Supervise(_) => Ok(ExitCode::SUCCESS),
+        Verb::Doctor(args) => doctor::run(&args, cancel).map(|()| ExitCode::SUCCESS),
+        Verb::Supervise(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

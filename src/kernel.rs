@@ -45,6 +45,8 @@ pub struct KernelBuild {
     pub source_id: String,
     /// The source tree.
     pub source_tree: PathBuf,
+    /// The object folder it was built in.
+    pub objects: PathBuf,
     /// `uname -r`.
     pub release: String,
     /// GNU build-id of vmlinux, in hexadecimal.
@@ -96,6 +98,12 @@ pub fn obtain(request: &Request, cache: &Cache, events: &Events, cancel: &Cancel
     order.known().map_or_else(|| order.make(), Ok)
 }
 
+/// The boot image of some kernel in the cache, for what any kernel will do.
+pub fn any_filed(cache: &Cache) -> Option<PathBuf> {
+    let entries = fs::read_dir(cache.path("kernels")).ok()?;
+    entries.flatten().map(|entry| entry.path().join("boot.elf")).find(|image| image.is_file())
+}
+
 /// One request on its way to a build.
 struct Order<'a> {
     request: &'a Request,
@@ -107,6 +115,10 @@ struct Order<'a> {
 }
 
 impl Order<'_> {
+    fn objects(&self) -> PathBuf {
+        self.cache.path(format!("objects/{}-{}", self.source.id, build::ARCH))
+    }
+
     fn inputs_file(&self) -> PathBuf {
         let inputs = key::of_inputs(&self.source.id, &self.request.options, self.compiler);
         self.cache.path("kernels/inputs").join(inputs)
@@ -126,6 +138,7 @@ impl Order<'_> {
             version: self.request.version.clone(),
             source_id: entry.source_id,
             source_tree: self.source.tree.clone(),
+            objects: self.objects(),
             release: entry.release,
             build_id: entry.build_id,
             key: key.into(),
@@ -140,13 +153,8 @@ impl Order<'_> {
     }
 
     fn make(&self) -> Result<KernelBuild> {
-        let folder = format!("objects/{}-{}", self.source.id, build::ARCH);
-        let workshop = Workshop {
-            source: self.source,
-            objects: self.cache.path(folder),
-            events: self.events,
-            cancel: self.cancel,
-        };
+        let workshop =
+            Workshop { source: self.source, objects: self.objects(), events: self.events, cancel: self.cancel };
         let detail = format!("{} for Linux {}", self.request.label, self.source.version);
         let config = self.events.phase(Phase::Configure, detail, || {
             let config = workshop.configure(&self.request.options)?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kdbg::cli::{Cli, Verb};
-use kdbg::process::supervisor;
+use kdbg::process::{self, supervisor};
 use kdbg::{commands, ui};
 
 fn main() -> ExitCode {
@@ -12,6 +12,9 @@ fn main() -> ExitCode {
     if let Verb::Supervise(args) = cli.verb {
         let order = supervisor::Order { parent: args.parent, scrub: args.scrub, command: args.command };
         return ExitCode::from(supervisor::supervise(&order));
+    }
+    if let Ok(kdbg) = std::env::current_exe() {
+        process::set_supervisor(kdbg);
     }
     let cancel = match commands::on_signals() {
         Ok(cancel) => cancel,

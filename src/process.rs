@@ -30,21 +30,16 @@ pub const GRACE: Duration = Duration::from_millis(1000);
 
 static SUPERVISOR: OnceLock<PathBuf> = OnceLock::new();
 
-/// Says which executable understands the hidden verb `supervise`. Without this, it is the running one.
-/// Programs that use kdbg as a library call it once, first.
+/// Says which executable understands the hidden verb `supervise`; called once, first. Programs that use kdbg as a
+/// library and do not call it have children without supervision: those survive a SIGKILL of the program.
 pub fn set_supervisor(kdbg: PathBuf) {
     let _ = SUPERVISOR.set(kdbg);
 }
 
 /// The command line that runs `program` under the supervisor. `scrub` is a directory that the supervisor deletes
 /// when it outlives kdbg.
-fn supervised(program: &OsStr, args: &[OsString], scrub: Option<&Path>) -> Result<(PathBuf, Vec<OsString>)> {
-    let kdbg = match SUPERVISOR.get() {
-        Some(path) => path.clone(),
-        None => {
-            std::env::current_exe().map_err(|error| Error::host(format!("cannot find kdbg's own file: {error}")))?
-        }
-    };
+pub(crate) fn supervised(program: &OsStr, args: &[OsString], scrub: Option<&Path>) -> (OsString, Vec<OsString>) {
+    let Some(kdbg) = SUPERVISOR.get() else { return (program.into(), args.to_vec()) };
     let mut line: Vec<OsString> =
         vec![supervisor::VERB.into(), "--parent".into(), std::process::id().to_string().into()];
     if let Some(directory) = scrub {
@@ -53,7 +48,7 @@ fn supervised(program: &OsStr, args: &[OsString], scrub: Option<&Path>) -> Resul
     line.push("--".into());
     line.push(program.into());
     line.extend_from_slice(args);
-    Ok((kdbg, line))
+    (kdbg.into(), line)
 }
 
 /// A program that lives beside kdbg until it is stopped. Dropping it stops it.
@@ -82,9 +77,9 @@ impl Child {
     /// The program is not there or cannot be executed.
     pub fn spawn(name: &str, program: &Path, args: &[OsString], scrub: Option<&Path>) -> Result<(Child, Pipes)> {
         use std::os::unix::process::CommandExt;
-        let (kdbg, line) = supervised(program.as_os_str(), args, scrub)?;
+        let (program, line) = supervised(program.as_os_str(), args, scrub);
         let cannot = |error: &dyn std::fmt::Display| Error::host(format!("cannot start {name}: {error}"));
-        let mut child = Command::new(kdbg)
+        let mut child = Command::new(program)
             .args(line)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

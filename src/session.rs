@@ -152,7 +152,7 @@ fn load_gdb<'a>(
     events.phase(Phase::Arm, format!("{probes} probes"), || {
         let mut gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
         breakpoints::load(&mut gdb, &kernel.vmlinux, cancel)?;
-        let program = Program { symbols, tree: &kernel.source_tree };
+        let program = Program { symbols, tree: &kernel.source_tree, objects: &kernel.objects };
         let breakpoints = resolve_probes(order, kernel, &program, &mut gdb, journal)?;
         let per_cpu = PerCpu::find(&mut gdb, cancel)?;
         let collector = Collector::new(program, per_cpu);

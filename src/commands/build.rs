@@ -7,6 +7,9 @@ use serde::Serialize;
 use crate::cli::BuildArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, millis};
+use crate::host::check;
+use crate::host::needs::{Purpose, needs_for};
+use crate::host::system::System;
 use crate::kernel::{self, KernelBuild};
 use crate::store::Cache;
 use crate::{recipe, session, ui};
@@ -38,6 +41,8 @@ pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let (events, screen) = ui::start(ui::Mode::detect(false));
     let request = session::kernel_request(&loaded, &resolved)?;
     let cache = Cache::open()?;
+    let needs = needs_for(&Purpose::BUILD, &loaded.recipe.kernel.version);
+    check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
     let build = kernel::obtain(&request, &cache, &events, cancel)?;
     screen.finish();
     let text = if args.json { as_json(&build, millis(start.elapsed()))? } else { as_text(&build, &request.label) };

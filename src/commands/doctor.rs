@@ -2,23 +2,30 @@
 //!
 //! Results go to standard output, as a table or one JSON object; the looking is [`crate::host`]'s.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use console::{Style, measure_text_width, pad_str};
 use serde_json::json;
 
+use crate::cli::DoctorArgs;
 use crate::error::{IoContext, Result};
 use crate::event::{Cancel, Events};
+use crate::guest::accelerator;
+use crate::guest::image::{self, Contents};
 use crate::host::check::{complaint, lacking, settle};
 use crate::host::facts::{Facts, KvmDevice};
 use crate::host::needs::{Purpose, needs_for};
 use crate::host::packages::{Manager, Plan};
 use crate::host::probe::{Finding, Verdict};
 use crate::host::system::System;
+use crate::store::Cache;
+use crate::{builtin, kernel, ui};
 
 /// Less than this in the cache's file system does not hold a source, its objects and a filed kernel.
 const ENOUGH_DISK: u64 = 6 << 30;
+
+/// The kernel whose source and build tools are looked for: that of the repository's recipes.
+const DEFAULT_KERNEL: &str = "6.1";
 
 /// What `kdbg doctor` was asked for.
 #[derive(Debug, Clone)]
@@ -31,6 +38,46 @@ pub struct DoctorOptions {
     pub cache: PathBuf,
     /// The kernels whose needs are looked at, like `6.1`.
     pub kernels: Vec<String>,
+}
+
+/// `kdbg doctor` for the kernels that the repository's recipes are about.
+///
+/// # Errors
+/// Something needed is not there, or what was found cannot be shown.
+pub fn run(args: &DoctorArgs, cancel: &Cancel) -> Result<()> {
+    let (events, screen) = ui::start(ui::Mode::detect(false));
+    let options = DoctorOptions {
+        install: args.install,
+        json: args.json,
+        cache: Cache::place()?,
+        kernels: vec![DEFAULT_KERNEL.into()],
+    };
+    let result = doctor(&options, kvm_verdict(&events, cancel).as_deref(), &events, cancel);
+    screen.finish();
+    result
+}
+
+/// What a boot under KVM has come to; it is tried now if it never was, and there is a kernel to try it with.
+fn kvm_verdict(events: &Events, cancel: &Cancel) -> Option<String> {
+    let cache = Cache::open().ok()?;
+    let qemu = which::which("qemu-system-x86_64").ok()?;
+    let verdict = match accelerator::known(&qemu, &cache) {
+        accelerator::Verdict::Untried => prove_kvm(&qemu, &cache, events, cancel)?,
+        known => known,
+    };
+    match verdict {
+        accelerator::Verdict::Proved => Some("proved: a guest has booted under it".into()),
+        accelerator::Verdict::Refused { why } => Some(format!("refused, guests run under TCG: {why}")),
+        accelerator::Verdict::Untried => None,
+    }
+}
+
+fn prove_kvm(qemu: &Path, cache: &Cache, events: &Events, cancel: &Cancel) -> Option<accelerator::Verdict> {
+    let kernel = kernel::any_filed(cache)?;
+    let init = builtin::file("images/init")?;
+    let contents = Contents { name: "base", init, programs: &["busybox".into()] };
+    let initramfs = image::build(&contents, cache, events).ok()?;
+    accelerator::prove(qemu, &kernel, &initramfs, cache, cancel).ok()
 }
 
 /// Looks, installs if asked to, shows. Fails with an error of kind host when something needed is not there.
@@ -51,7 +98,7 @@ pub fn doctor(options: &DoctorOptions, kvm_line: Option<&str>, events: &Events, 
         true => format!("{}\n", checkup.json()),
         false => checkup.table(console::colors_enabled()),
     };
-    std::io::stdout().lock().write_all(text.as_bytes()).or_host("write to standard output")?;
+    ui::print(&text).or_host("write to standard output")?;
     lacking(&checkup.findings, &system, options.install)
 }
 

@@ -7,6 +7,9 @@ use std::process::ExitCode;
 use crate::cli::RunArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Event, Events};
+use crate::host::check;
+use crate::host::needs::{Purpose, needs_for};
+use crate::host::system::System;
 use crate::report::markdown::{self, NoSources, Sources};
 use crate::report::model::{Outcome, Report};
 use crate::report::sources::KernelTree;
@@ -25,6 +28,9 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
     let mode = ui::Mode::detect(args.json);
     let (events, screen) = ui::start(mode);
     let cache = Cache::open()?;
+    let needs = needs_for(&Purpose::RUN, &loaded.recipe.kernel.version);
+    let host = System::here(&Cache::place()?);
+    check::ensure(&needs, args.install, &host, &events, cancel)?;
     let run_dir = RunDir::create(&loaded.recipe.name, args.out.as_deref())?;
     let ended = session::run(&Order {
         loaded: &loaded,

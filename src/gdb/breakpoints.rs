@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::client::{Answer, Gdb};
 use super::mi::{self, Values};
-use super::symbols::Symbols;
+use super::symbols::{Symbols, base_name};
 use crate::error::{Error, Result};
 use crate::event::Cancel;
 use crate::recipe::point::ProbePoint;
@@ -56,6 +56,18 @@ pub struct Breakpoint {
     pub number: u64,
     /// Where it stops.
     pub locations: Vec<Location>,
+    /// Where the probed function is declared, for its entry: at a function's first address GDB names the last line
+    /// that has code there, which may be one of an inlined function in another file.
+    pub entry: Option<Place>,
+}
+
+/// A line of a source file, relative to the kernel tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: String,
+    /// The line.
+    pub line: u32,
 }
 
 /// Why a probe is no breakpoint.
@@ -82,15 +94,27 @@ pub struct Program<'a> {
     pub symbols: &'a Symbols,
     /// The source tree, cut from file names.
     pub tree: &'a Path,
+    /// The object folder, likewise.
+    pub objects: &'a Path,
 }
 
 impl Program<'_> {
     /// A file name as GDB gives it, relative to the tree.
     pub fn file(&self, values: &Values) -> Option<String> {
-        let path = values.text("fullname").or_else(|| values.text("file"))?;
-        let tree = self.tree.to_string_lossy();
-        let relative = path.strip_prefix(tree.as_ref()).map(|rest| rest.trim_start_matches('/'));
-        Some(relative.unwrap_or(path).trim_start_matches("./").to_string())
+        values.text("fullname").or_else(|| values.text("file")).map(|path| self.relative(path))
+    }
+
+    /// A path relative to the tree, or to the object folder for what the build made.
+    fn relative(&self, path: &str) -> String {
+        let below = |folder: &Path| path.strip_prefix(folder.to_string_lossy().as_ref());
+        let relative = below(self.tree).or_else(|| below(self.objects)).map(|rest| rest.trim_start_matches('/'));
+        relative.unwrap_or(path).trim_start_matches("./").to_string()
+    }
+
+    /// Whether `address` is the first of a function.
+    pub fn is_entry(&self, address: &str) -> bool {
+        let address = mi::number(address);
+        address.is_some_and(|address| self.symbols.containing(address).is_some_and(|holder| holder.start == address))
     }
 }
 
@@ -126,8 +150,26 @@ pub fn set(
     }
     let several = breakpoint.tuples("locations");
     let locations = if several.is_empty() { vec![breakpoint] } else { several };
-    let locations = locations.into_iter().map(|values| location(values, point, program)).collect();
-    Ok(Breakpoint { number, locations })
+    let mut locations: Vec<Location> = locations.into_iter().map(|values| location(values, point, program)).collect();
+    let entry = declaration(gdb, point, program, cancel)?;
+    if let Some(place) = &entry {
+        for location in locations.iter_mut().filter(|location| program.is_entry(&location.address)) {
+            (location.file, location.line) = (Some(place.file.clone()), Some(place.line));
+        }
+    }
+    Ok(Breakpoint { number, locations, entry })
+}
+
+/// Where the probed function is declared, if that is one place.
+fn declaration(gdb: &mut Gdb, point: &ProbePoint, program: &Program<'_>, cancel: &Cancel) -> Result<Option<Place>> {
+    let ProbePoint::Function(name) = point else { return Ok(None) };
+    let command = format!("-symbol-info-functions --name ^{}$", base_name(name));
+    let Answer::Done(values, _) = gdb.ask(&command, cancel)? else { return Ok(None) };
+    let files = values.tuple("symbols").map(|symbols| symbols.tuples("debug")).unwrap_or_default();
+    let [file] = files[..] else { return Ok(None) };
+    let name = file.text("fullname").or_else(|| file.text("filename")).map(|path| program.relative(path));
+    let line = file.tuples("symbols").first().and_then(|symbol| symbol.number("line"));
+    Ok(name.zip(line.and_then(|line| u32::try_from(line).ok())).map(|(file, line)| Place { file, line }))
 }
 
 fn close_to(point: &ProbePoint, symbols: &Symbols) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::breakpoints::Program;
+use super::breakpoints::{Place, Program};
 use super::client::{Answer, Gdb, Stop};
 use super::mi::{self, Values, number};
 use super::variables::{self, Ranges, RawVariable};
@@ -66,6 +66,15 @@ fn context(preempt_count: u64) -> Context {
     }
 }
 
+/// The probe that a hit belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Probed<'a> {
+    /// As the recipe has it.
+    pub spec: &'a ProbeSpec,
+    /// Where the probed function is declared, if that is known.
+    pub entry: Option<&'a Place>,
+}
+
 /// Collects hits. Remembers what does not change between them.
 #[derive(Debug)]
 pub struct Collector<'a> {
@@ -87,11 +96,12 @@ impl<'a> Collector<'a> {
     pub fn collect(
         &mut self,
         gdb: &mut Gdb,
-        probe: &ProbeSpec,
+        probe: Probed<'_>,
         index: u64,
         stop: &Stop,
         cancel: &Cancel,
     ) -> Result<Hit> {
+        let Probed { spec: probe, entry } = probe;
         let start = Instant::now();
         let thread = stop.thread.unwrap_or(1);
         let cpu = u32::try_from(thread.saturating_sub(1)).unwrap_or(0);
@@ -104,7 +114,10 @@ impl<'a> Collector<'a> {
         let stack = answers.next().map(Answer::ok).and_then(std::result::Result::ok).unwrap_or_default();
         let facts: Vec<Answer> = answers.by_ref().take(facts.len()).collect();
         let shown = probe.show.keys().zip(answers).map(|(name, answer)| shown(name, answer)).collect();
-        let frames = self.frames(gdb, thread, &stack, cancel)?;
+        let mut frames = self.frames(gdb, thread, &stack, cancel)?;
+        if let (Some(place), Some(frame)) = (entry, frames.first_mut().filter(|frame| frame.offset == Some(0))) {
+            (frame.file, frame.line) = (Some(place.file.clone()), Some(place.line));
+        }
         Ok(Hit {
             index,
             probe: probe.name.clone(),
@@ -129,32 +142,38 @@ impl<'a> Collector<'a> {
 
     fn frames(&mut self, gdb: &mut Gdb, thread: u64, stack: &Values, cancel: &Cancel) -> Result<Vec<Frame>> {
         let mut raw = stack.tuples("stack");
-        // The unwinder goes one step too far, to a frame at 0 or without a name.
-        while raw.last().is_some_and(|frame| frame.number("addr") == Some(0)) {
+        // The unwinder goes on past the kernel's entry, to addresses that are no kernel code.
+        while raw.last().is_some_and(|frame| frame.number("addr").is_none_or(|address| address < KERNEL_HALF)) {
             raw.pop();
         }
+        let doubtful = doubtful(&raw);
         let ask = |values: &str, level: usize| {
             format!("-stack-list-variables --thread {thread} --frame {level} --no-frame-filters {values}")
         };
         let commands: Vec<String> =
             (0..raw.len()).flat_map(|level| [ask("--simple-values", level), ask("--all-values", level)]).collect();
-        let answers = gdb.batch(&commands, cancel)?;
+        let info = doubtful
+            .iter()
+            .map(|level| format!("-interpreter-exec --thread {thread} --frame {level} console \"info frame\""));
+        let commands: Vec<String> = commands.into_iter().chain(info).collect();
+        let mut answers = gdb.batch(&commands, cancel)?;
+        let info = answers.split_off(2 * raw.len());
         let mut frames = Vec::with_capacity(raw.len());
         for (level, values) in raw.iter().enumerate() {
             let (typed, whole) = (&answers[2 * level], &answers[2 * level + 1]);
-            let next = raw.get(level + 1);
-            frames.push(self.frame(level, values, next.copied(), &variables::merge(typed, whole)));
+            let inlined = match doubtful.iter().position(|doubt| *doubt == level) {
+                Some(doubt) => matches!(&info[doubt], Answer::Done(_, said) if said.contains("inlined into frame")),
+                None => raw.get(level + 1).is_some_and(|next| same_address(values, next)),
+            };
+            frames.push(self.frame(level, values, inlined, &variables::merge(typed, whole)));
         }
         self.explain_missing(gdb, thread, &mut frames, cancel)?;
         Ok(frames)
     }
 
-    fn frame(&self, level: usize, values: &Values, next: Option<&Values>, variables: &[RawVariable]) -> Frame {
+    fn frame(&self, level: usize, values: &Values, inlined: bool, variables: &[RawVariable]) -> Frame {
         let address = values.number("addr").unwrap_or_default();
         let symbol = values.text("func").unwrap_or("??").to_string();
-        // An inlined function shares its frame, and so its program counter, with the function it was inlined into.
-        let inlined =
-            next.is_some_and(|next| next.number("addr") == Some(address) && next.text("func") != Some(&symbol));
         let (args, locals, hidden) = variables::sort(variables);
         Frame {
             level: u32::try_from(level).unwrap_or(u32::MAX),
@@ -204,6 +223,20 @@ impl<'a> Collector<'a> {
         }
         Ok(())
     }
+}
+
+/// Where the kernel's half of the address space begins on x86-64.
+const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
+
+/// An inlined function shares its frame, and so its program counter, with the function it was inlined into.
+fn same_address(frame: &Values, next: &Values) -> bool {
+    frame.number("addr") == next.number("addr")
+}
+
+/// Frames that share address *and* name with the next: inlined into a part of itself, or a recursion? GDB is asked.
+fn doubtful(raw: &[&Values]) -> Vec<usize> {
+    let same = |pair: &[&Values]| same_address(pair[0], pair[1]) && pair[0].text("func") == pair[1].text("func");
+    raw.windows(2).enumerate().filter(|(_, pair)| same(pair)).map(|(level, _)| level).collect()
 }
 
 /// What makes a frame's variables the same ones at another hit.

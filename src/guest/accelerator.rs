@@ -5,10 +5,15 @@
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::machine::{Accelerator, Machine};
+use super::{Guest, Logs};
+use crate::error::{Error, IoContext, Result};
+use crate::event::Cancel;
 use crate::store::Cache;
 
 /// Whether KVM boots a guest here.
@@ -44,6 +49,41 @@ pub fn known(qemu: &Path, cache: &Cache) -> Verdict {
 pub fn remember(verdict: &Verdict, qemu: &Path, cache: &Cache) {
     if let Ok(text) = serde_json::to_string(verdict) {
         let _ = fs::write(memory(qemu, cache), text);
+    }
+}
+
+/// How long the boot that is to prove KVM may take; a working one takes under a second.
+pub const PROOF: Duration = Duration::from_secs(15);
+
+/// Boots a guest under KVM and remembers what that came to.
+///
+/// # Errors
+/// kdbg was interrupted, or there is no folder for the logs: nothing was proved.
+pub fn prove(qemu: &Path, boot_image: &Path, initramfs: &Path, cache: &Cache, cancel: &Cancel) -> Result<Verdict> {
+    let folder = tempfile::tempdir().or_host("make a temporary folder")?;
+    let logs = Logs { console: folder.path().join("console.log"), qemu: folder.path().join("qemu.log") };
+    let machine = Machine {
+        accelerator: Accelerator::Kvm,
+        cpus: 1,
+        memory_mib: 256,
+        boot_image: boot_image.into(),
+        initramfs: initramfs.into(),
+    };
+    let booted = Guest::start(&machine, qemu, &logs, cancel).and_then(|mut guest| guest.wait_ready(PROOF, cancel));
+    cancel.check()?;
+    let verdict = match booted {
+        Ok(()) => Verdict::Proved,
+        Err(error) => Verdict::refused(&error),
+    };
+    remember(&verdict, qemu, cache);
+    Ok(verdict)
+}
+
+impl Verdict {
+    /// The verdict that a failed boot is.
+    pub fn refused(error: &Error) -> Verdict {
+        let why = error.message.lines().next().unwrap_or_default();
+        Verdict::Refused { why: why.trim_end_matches([';', ':']).into() }
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::event::Cancel;
+use crate::process::supervised;
 
 /// How long a tool that was told to stop may take to tidy up (a package manager has a database to close).
 const GRACE: Duration = Duration::from_secs(5);
@@ -74,7 +75,13 @@ impl System {
     ///
     /// Standard input is empty; messages are in English. A tool that is cut short goes with all its children.
     pub fn run(&self, call: &Call<'_>, cancel: &Cancel) -> io::Result<Ran> {
-        let command = duct::cmd(call.program, call.arguments)
+        let arguments: Vec<_> = call.arguments.iter().map(Into::into).collect();
+        let (program, arguments) = match call.log {
+            // What changes the host must not go on alone; a question for a version ends by itself.
+            Some(_) if !call.asks_for_password => supervised(call.program, &arguments, None),
+            _ => (call.program.to_owned(), arguments),
+        };
+        let command = duct::cmd(program, arguments)
             .env("PATH", &self.path)
             .env("LC_ALL", "C")
             .env("DEBIAN_FRONTEND", "noninteractive")

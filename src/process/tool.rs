@@ -112,7 +112,7 @@ impl Tool {
     pub fn run(&self, cancel: &Cancel, mut each_line: impl FnMut(&str)) -> Result<ToolOutput> {
         cancel.check()?;
         let cannot = |error: std::io::Error| Error::host(format!("cannot run `{}`: {error}", self.line()));
-        let handle = self.expression()?.reader().map_err(cannot)?;
+        let handle = self.expression().reader().map_err(cannot)?;
         let handle = Arc::new(handle);
         let overdue = Arc::new(AtomicBool::new(false));
         let ended = Arc::new(AtomicBool::new(false));
@@ -141,9 +141,9 @@ impl Tool {
         self.run(cancel, |_| {})
     }
 
-    fn expression(&self) -> Result<duct::Expression> {
-        let (kdbg, line) = supervised(&self.program, &self.args, None)?;
-        let mut expression = duct::cmd(kdbg, line).stdin_null().stderr_to_stdout().unchecked();
+    fn expression(&self) -> duct::Expression {
+        let (program, line) = supervised(&self.program, &self.args, None);
+        let mut expression = duct::cmd(program, line).stdin_null().stderr_to_stdout().unchecked();
         if let Some(directory) = &self.directory {
             expression = expression.dir(directory);
         }
@@ -153,10 +153,10 @@ impl Tool {
                 None => expression.env_remove(name),
             };
         }
-        Ok(expression.before_spawn(|command| {
+        expression.before_spawn(|command| {
             command.process_group(0);
             Ok(())
-        }))
+        })
     }
 
     /// A thread that ends the tool's group on cancel or deadline.

@@ -1,14 +1,14 @@
 //! Which accelerator the guest gets, and its boot.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Order;
 use super::journal::Journal;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::event::{Phase, millis};
-use crate::guest::accelerator::{self, Verdict};
+use crate::guest::accelerator::{self, PROOF, Verdict};
 use crate::guest::machine::{Accelerator, Machine};
 use crate::guest::{BOOT, Guest, Logs};
 use crate::kernel::KernelBuild;
@@ -24,9 +24,6 @@ pub enum Acceleration {
     /// TCG.
     Tcg,
 }
-
-/// How long the boot that is to prove KVM may take; a working one takes under a second.
-const PROOF: Duration = Duration::from_secs(15);
 
 /// A guest on its way up.
 pub(super) struct Starting {
@@ -97,10 +94,11 @@ fn fall_back(
     error: &Error,
 ) -> Result<Starting> {
     order.cancel.check()?;
-    let why = error.message.lines().next().unwrap_or_default().trim_end_matches([';', ':']).to_string();
-    let verdict = Verdict::Refused { why: why.clone() };
+    let verdict = Verdict::refused(error);
     accelerator::remember(&verdict, &order.qemu, order.cache);
-    journal.note_accelerator(format!("KVM refused: {why}"));
+    if let Verdict::Refused { why } = verdict {
+        journal.note_accelerator(format!("KVM refused: {why}"));
+    }
     let started = Instant::now();
     let guest = launch(order, kernel, initramfs, Accelerator::Tcg)?;
     Ok(Starting { guest, accelerator: Accelerator::Tcg, is_proof: false, started })
@@ -141,8 +139,9 @@ fn announce(order: &Order<'_>, starting: &mut Starting, journal: &mut Journal<'_
     });
     let duration_ms = millis(starting.started.elapsed());
     let note = journal.accelerator_note().map(|note| format!(" ({note})")).unwrap_or_default();
-    let summary = format!("q35, {}{note}  booted in {duration_ms} ms", really.as_str().to_uppercase());
-    order.events.fact("guest", &summary);
+    let name = really.as_str().to_uppercase();
+    order.events.fact("guest", format!("q35, {name}{note}  booted in {duration_ms} ms"));
+    let summary = format!("the agent answers under {name}");
     order.events.send(Event::PhaseDone { phase: Phase::Boot, summary, duration_ms });
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Phase, millis};
 use crate::gdb::breakpoints;
 use crate::gdb::client::Stop;
+use crate::gdb::collect::Probed;
 use crate::guest::{Guest, GuestEvent, Stream};
 use crate::recipe::types::{ProbeSpec, StepSpec};
 use crate::report::model::StepResult;
@@ -276,7 +277,8 @@ impl Watch<'_, '_, '_, '_> {
         let Some(probe) = self.order.loaded.recipe.probes.get(index) else { return Ok(()) };
         let number = self.journal.next_hit();
         let Armed { gdb, collector, breakpoints } = &mut *self.armed;
-        let hit = collector.collect(gdb, probe, number, stop, self.order.cancel)?;
+        let entry = breakpoints.get(index).and_then(Option::as_ref).and_then(|armed| armed.entry.as_ref());
+        let hit = collector.collect(gdb, Probed { spec: probe, entry }, number, stop, self.order.cancel)?;
         if hit.frames.is_empty() {
             return Err(Error::debugger(format!(
                 "GDB could not read the stack at hit {number} of probe `{}`",
