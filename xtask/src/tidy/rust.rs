@@ -122,10 +122,10 @@ fn without_tests(code: &str) -> String {
     let mut bytes = code.as_bytes().to_vec();
     for (start, _) in code.match_indices(CFG_TEST) {
         let mut depth = 0;
-        for at in start..bytes.len() {
-            let byte = bytes[at];
+        for slot in &mut bytes[start..] {
+            let byte = *slot;
             if byte != b'\n' {
-                bytes[at] = b' ';
+                *slot = b' ';
             }
             match byte {
                 b'{' => depth += 1,
