@@ -14,6 +14,7 @@ use crate::gdb::collect::Probed;
 use crate::guest::{Guest, GuestEvent, Stream};
 use crate::recipe::types::{ProbeSpec, StepSpec};
 use crate::report::model::StepResult;
+use crate::report::text::plural;
 
 /// How often deadlines and Ctrl-C are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -30,7 +31,7 @@ pub(super) fn run(
     journal: &mut Journal<'_>,
 ) -> Result<()> {
     let steps = &order.loaded.recipe.trigger;
-    order.events.send(Event::PhaseStarted { phase: Phase::Trigger, detail: format!("{} steps", steps.len()) });
+    order.events.send(Event::PhaseStarted { phase: Phase::Trigger, detail: plural(steps.len() as u64, "step") });
     let start = Instant::now();
     for (index, step) in steps.iter().enumerate() {
         order.events.send(Event::StepStarted { name: step.name.clone() });
@@ -54,7 +55,7 @@ pub(super) fn run(
             break;
         }
     }
-    let summary = format!("{} hits", journal.next_hit() - 1);
+    let summary = plural(journal.next_hit() - 1, "hit");
     order.events.send(Event::PhaseDone { phase: Phase::Trigger, summary, duration_ms: millis(start.elapsed()) });
     Ok(())
 }
