@@ -158,7 +158,7 @@ fn load_gdb<'a>(
         let breakpoints = resolve_probes(order, kernel, &program, &mut gdb, journal)?;
         let per_cpu = PerCpu::find(&mut gdb, cancel)?;
         let collector = Collector::new(program, per_cpu);
-        Ok((Armed { gdb, collector, breakpoints }, format!("{probes} probes resolved")))
+        Ok((Armed { gdb, collector, breakpoints }, format!("{probes} resolved")))
     })
 }
 

@@ -264,8 +264,8 @@ impl Watch<'_, '_, '_, '_> {
     fn bad_condition(&self, stop: &Stop) -> Error {
         let index = stop.breakpoint.and_then(|number| self.index_of(number)).unwrap_or_default();
         let name = self.order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str());
-        let why = stop.said.lines().rfind(|line| !line.trim().is_empty() && !line.contains("Error in testing"));
-        let why = why.unwrap_or("GDB gives no reason").trim().to_string();
+        let mut said = stop.said.lines().skip_while(|line| !line.contains("Error in testing")).skip(1);
+        let why = said.next().unwrap_or("GDB gives no reason").trim().to_string();
         self.order.loaded.diagnose(
             &format!("probes[{index}].when"),
             format!("probe `{name}`: this condition cannot be evaluated where the probe stops"),
