@@ -34,7 +34,7 @@
 //! | [`report`] | `report.json` as types, expectations, `report.md` |
 //! | [`recipe`] | YAML → a checked recipe, or errors that point at a line; what a probe and an expression may say |
 //! | [`builtin`] | the fragments and images that are compiled in |
-//! | [`names`] | the nearest names to a wrong one |
+//! | [`spelling`] | the nearest names to a wrong one |
 //! | [`error`] | the one error type, its kinds and exit codes, its hint |
 //!
 //! # Where does it go?

@@ -8,7 +8,7 @@ use super::{Finding, Tree};
 /// The rooms of `src/`, the lowest floor first. A room may name rooms of lower floors and itself; rooms on one floor do
 /// not know each other. A new room gets its place here, as low as it can stand.
 const FLOORS: &[&[&str]] = &[
-    &["error", "names", "builtin"],
+    &["error", "spelling", "builtin"],
     &["recipe"],
     &["report"],
     &["event"],
@@ -31,7 +31,6 @@ const PURE: &[&str] = &[
     "kernel::kconfig",
     "kernel::kconfig_tree",
     "kernel::key",
-    "names",
     "recipe::check",
     "recipe::diagnostic",
     "recipe::expression",
@@ -39,7 +38,6 @@ const PURE: &[&str] = &[
     "recipe::locate",
     "recipe::point",
     "recipe::shape",
-    "recipe::spelling",
     "recipe::types",
     "report::expect",
     "report::markdown",
@@ -47,6 +45,7 @@ const PURE: &[&str] = &[
     "report::path",
     "report::text",
     "report::value",
+    "spelling",
 ];
 
 /// Plain data that stands in a module which is not pure, and that pure modules may name all the same.
