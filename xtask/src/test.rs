@@ -22,21 +22,26 @@ struct Tally {
 /// Runs all of it. True when nothing failed.
 pub(crate) fn test(root: &Path, cancel: &Cancel) -> bool {
     let mut tally = Tally::default();
-    if let Err(error) = setup::setup(root, cancel) {
-        // Without tools and a kernel there is nothing to test with.
+    if let Err(error) = setup::setup(root, cancel).and_then(|()| checks(&mut tally, root, cancel)) {
+        // Without tools and a kernel there is nothing to test with, and an interrupted test has not passed.
         ui::print_error(&error);
         tally.failed += 1;
-    } else {
-        component(&mut tally, root, "fmt", &["fmt", "--all", "--check"]);
-        let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-        component(&mut tally, root, "clippy", &lints);
-        announce("tidy");
-        tally.check(tidy::tidy(root));
-        announce("test");
-        tally.add(tests(root));
     }
     println!("{}", tally.line());
     tally.failed == 0
+}
+
+/// The checks, the quick ones first. A failure of one is no reason not to make the others; an interruption is.
+fn checks(tally: &mut Tally, root: &Path, cancel: &Cancel) -> Result<()> {
+    component(tally, root, "fmt", &["fmt", "--all", "--check"]);
+    cancel.check()?;
+    component(tally, root, "clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    cancel.check()?;
+    announce("tidy");
+    tally.check(tidy::tidy(root));
+    announce("test");
+    tally.add(tests(root));
+    cancel.check()
 }
 
 fn announce(name: &str) {
