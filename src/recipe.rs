@@ -20,7 +20,6 @@ pub mod locate;
 pub mod point;
 pub mod resolve;
 mod shape;
-pub mod spelling;
 pub mod types;
 
 pub use image::ImageSpec;

@@ -4,6 +4,7 @@
 //! stays in it. Every hit is on disk before the guest runs on ([`journal`]).
 
 mod boot;
+mod inputs;
 mod journal;
 mod trigger;
 
@@ -21,6 +22,7 @@ use crate::kernel::kconfig::{self, Options};
 use crate::kernel::{self, KernelBuild, Request};
 use crate::recipe::{Loaded, ProbePoint, Resolved};
 use crate::report::model::Report;
+use crate::report::text::plural;
 use crate::store::{Cache, RunDir};
 pub use boot::Acceleration;
 use journal::Journal;
@@ -148,15 +150,15 @@ fn load_gdb<'a>(
     journal: &mut Journal<'_>,
 ) -> Result<Armed<'a>> {
     let (events, cancel) = (order.events, order.cancel);
-    let probes = order.loaded.recipe.probes.len();
-    events.phase(Phase::Arm, format!("{probes} probes"), || {
+    let probes = plural(order.loaded.recipe.probes.len() as u64, "probe");
+    events.phase(Phase::Arm, probes.clone(), || {
         let mut gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
         breakpoints::load(&mut gdb, &kernel.vmlinux, cancel)?;
         let program = Program { symbols, tree: &kernel.source_tree, objects: &kernel.objects };
         let breakpoints = resolve_probes(order, kernel, &program, &mut gdb, journal)?;
         let per_cpu = PerCpu::find(&mut gdb, cancel)?;
         let collector = Collector::new(program, per_cpu);
-        Ok((Armed { gdb, collector, breakpoints }, format!("{probes} probes resolved")))
+        Ok((Armed { gdb, collector, breakpoints }, format!("{probes} resolved")))
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::breakpoints::{Place, Program};
 use super::client::{Answer, Gdb, Stop};
 use super::mi::{self, Values, number};
-use super::variables::{self, Ranges, RawVariable};
+use super::variables::{self, RawVariable, Storage};
 use crate::error::Result;
 use crate::event::{Cancel, millis};
 use crate::recipe::types::ProbeSpec;
@@ -80,13 +80,14 @@ pub struct Probed<'a> {
 pub struct Collector<'a> {
     program: Program<'a>,
     per_cpu: PerCpu,
-    ranges: BTreeMap<(String, String), Ranges>,
+    /// What the compiler says of a local, by frame place and name.
+    storage: BTreeMap<(String, String), Storage>,
 }
 
 impl<'a> Collector<'a> {
     /// A collector for the program that GDB has loaded.
     pub fn new(program: Program<'a>, per_cpu: PerCpu) -> Self {
-        Collector { program, per_cpu, ranges: BTreeMap::new() }
+        Collector { program, per_cpu, storage: BTreeMap::new() }
     }
 
     /// Collects the hit `index` of `probe`, at which GDB stands.
@@ -189,40 +190,47 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Tells apart what is lost and what is not set yet, by the ranges that the compiler gives for it.
+    /// Tells apart what is lost and what is not set yet, by what the compiler says of its place.
     fn explain_missing(&mut self, gdb: &mut Gdb, thread: u64, frames: &mut [Frame], cancel: &Cancel) -> Result<()> {
-        let missing: Vec<(u32, String, String)> = frames
+        let unknown: Vec<(u32, (String, String))> = frames
             .iter()
             .flat_map(|frame| {
-                let lost = frame.args.iter().chain(&frame.locals).filter(|var| var.why == Some(Why::OptimizedOut));
-                lost.map(|var| (frame.level, place(frame), var.name.clone()))
+                let entry = is_entry(frame);
+                let asked = frame.locals.iter().filter(move |var| entry || var.why == Some(Why::OptimizedOut));
+                asked.map(|var| (frame.level, (place(frame), var.name.clone())))
             })
-            .filter(|(_, place, name)| !self.ranges.contains_key(&(place.clone(), name.clone())))
+            .filter(|(_, key)| !self.storage.contains_key(key))
             .collect();
-        let ask = |(level, _, name): &(u32, String, String)| {
+        let ask = |(level, (_, name)): &(u32, (String, String))| {
             format!("-interpreter-exec --thread {thread} --frame {level} console \"info address {name}\"")
         };
-        let commands: Vec<String> = missing.iter().map(ask).collect();
-        for ((_, place, name), answer) in missing.iter().zip(gdb.batch(&commands, cancel)?) {
-            let ranges = match answer {
-                Answer::Done(_, said) => Ranges::parse(&said),
-                Answer::Refused(_) => Ranges::default(),
+        let commands: Vec<String> = unknown.iter().map(ask).collect();
+        for ((_, key), answer) in unknown.into_iter().zip(gdb.batch(&commands, cancel)?) {
+            let storage = match answer {
+                Answer::Done(_, said) => Storage::parse(&said),
+                Answer::Refused(_) => Storage::default(),
             };
-            self.ranges.insert((place.clone(), name.clone()), ranges);
+            self.storage.insert(key, storage);
         }
         for frame in frames {
-            let place = place(frame);
+            let (place, entry) = (place(frame), is_entry(frame));
             // The return address is one past the call; the call itself is what the frame is at.
             let at = number(&frame.address).unwrap_or_default().saturating_sub(u64::from(frame.level > 0));
-            for var in frame.args.iter_mut().chain(&mut frame.locals).filter(|var| var.why == Some(Why::OptimizedOut)) {
-                let ranges = self.ranges.get(&(place.clone(), var.name.clone()));
-                if ranges.is_some_and(|ranges| ranges.all_after(at)) {
-                    var.why = Some(Why::NotSetYet);
+            for var in &mut frame.locals {
+                let Some(storage) = self.storage.get(&(place.clone(), var.name.clone())) else { continue };
+                let lost = var.why == Some(Why::OptimizedOut);
+                if (lost && storage.begins_after(at)) || (entry && storage.on_stack) {
+                    (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Whether a frame stands at its function's first instruction, where no local can have been set.
+fn is_entry(frame: &Frame) -> bool {
+    frame.level == 0 && frame.offset == Some(0) && !frame.inlined
 }
 
 /// Where the kernel's half of the address space begins on x86-64.

@@ -6,7 +6,7 @@ use std::path::Path;
 use object::{Object, ObjectSymbol, SymbolKind};
 
 use crate::error::{Error, IoContext, Result};
-use crate::names::nearest;
+use crate::spelling::nearest;
 
 /// The functions of an ELF file, by address.
 #[derive(Debug, Default)]
@@ -62,10 +62,8 @@ impl Symbols {
 
     /// Function names that look like `wrong`, closest first.
     pub fn close_to(&self, wrong: &str) -> Vec<String> {
-        let mut names: Vec<&str> = self.functions.iter().map(|function| base_name(&function.name)).collect();
-        names.sort_unstable();
-        names.dedup();
-        nearest(wrong, names.into_iter(), 3)
+        let names = self.functions.iter().map(|function| base_name(&function.name));
+        nearest(wrong, names).into_iter().map(String::from).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -61,15 +61,18 @@ fn run(order: &Order) -> io::Result<ExitStatus> {
     let child_fd = pidfd_open(child_pid.ok_or_else(|| io::Error::other("no child process id"))?, PidfdFlags::empty())?;
     wait_for_either(&child_fd, &parent_fd)?;
     if !ended(&child_fd) {
-        end_group(&child_fd, order.scrub.as_deref());
+        end_group(&mut child, &child_fd, order.scrub.as_deref());
     }
     child.wait()
 }
 
 /// kdbg is gone: ends everything in this group, itself at the very last.
-fn end_group(child: &OwnedFd, scrub: Option<&Path>) {
+fn end_group(child: &mut Child, child_fd: &OwnedFd, scrub: Option<&Path>) {
     let _ = kill_current_process_group(Signal::TERM);
-    let _ = wait(&[child.as_fd()], Some(GRACE));
+    let _ = wait(&[child_fd.as_fd()], Some(GRACE));
+    // Reaped here: where process 1 is not an init, nobody else would.
+    let _ = child.kill();
+    let _ = child.wait();
     if let Some(directory) = scrub {
         let _ = std::fs::remove_dir_all(directory);
     }

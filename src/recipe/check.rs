@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 
 use super::diagnostic::{Diagnostic, Objection, Span};
+use super::expression;
 use super::image::is_plain_name;
 use super::locate::{Outline, Part};
 use super::point::{ProbePoint, is_identifier};
 use super::types::{Comparison, ExpectSpec, GuestSpec, KernelSpec, ProbeSpec, Recipe, StepSpec};
-use super::{expression, spelling};
+use crate::spelling;
 
 /// All that is wrong with a recipe, in the order of its parts.
 pub(super) fn check(recipe: &Recipe, outline: &Outline<'_>) -> Vec<Diagnostic> {

@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use super::diagnostic::{self, Diagnostic, Span};
 use super::locate::{Outline, Part};
 use super::types::Recipe;
-use super::{check, shape, spelling};
+use super::{check, shape};
 use crate::error::{Error, IoContext, Result};
+use crate::spelling;
 
 /// No recipe is this long; a file that is has been named by mistake.
 const LONGEST: u64 = 256 << 10;

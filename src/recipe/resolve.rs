@@ -9,9 +9,9 @@ use std::path::{Component, Path, PathBuf};
 use super::diagnostic;
 use super::image::ImageSpec;
 use super::load::{Loaded, document};
-use super::spelling;
 use crate::builtin;
 use crate::error::{Error, IoContext, Result};
+use crate::spelling;
 
 /// Everything a recipe names, read.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::locate::{Outline, Part};
-use super::spelling;
+use crate::spelling;
 
 /// How serde's own messages begin, after the path.
 const KINDS: [&str; 6] = [

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::Order;
 use super::journal::Journal;
+use super::{Order, inputs};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::event::{Phase, millis};
@@ -82,7 +82,7 @@ pub(super) fn finish(
         }
         Err(error) => return Err(advise(order, error)),
     }
-    announce(order, starting, journal)
+    announce(order, starting, kernel, journal)
 }
 
 /// KVM did not pass: says why, remembers it, and starts under TCG.
@@ -124,21 +124,23 @@ fn advise(order: &Order<'_>, error: Error) -> Error {
     }
 }
 
-fn announce(order: &Order<'_>, starting: &mut Starting, journal: &mut Journal<'_>) -> Result<()> {
+fn announce(order: &Order<'_>, starting: &mut Starting, kernel: &KernelBuild, journal: &mut Journal<'_>) -> Result<()> {
     let spec = &order.loaded.recipe.guest;
     let really = if starting.guest.uses_kvm()? { Accelerator::Kvm } else { Accelerator::Tcg };
     if really != starting.accelerator {
         journal.note_accelerator(format!("QEMU runs under {} instead", really.as_str()));
     }
-    journal.machine(MachineInfo {
+    let machine = MachineInfo {
         accelerator: really.as_str().into(),
         qemu: starting.guest.qemu_version().into(),
         cpus: spec.cpus,
         memory: spec.memory.to_string(),
         forked: false,
-    });
+    };
+    inputs::write(order, kernel, &machine)?;
+    journal.machine(machine);
     let duration_ms = millis(starting.started.elapsed());
-    let note = journal.accelerator_note().map(|note| format!(" ({note})")).unwrap_or_default();
+    let note = if journal.accelerator_noted() { " (KVM refused, see kdbg doctor)" } else { "" };
     let name = really.as_str().to_uppercase();
     order.events.fact("guest", format!("q35, {name}{note}  booted in {duration_ms} ms"));
     let summary = format!("the agent answers under {name}");

@@ -13,6 +13,7 @@ use crate::report::expect;
 use crate::report::model::{
     ErrorInfo, Hit, KernelInfo, Location, MachineInfo, Outcome, ProbeResult, RecipeInfo, Report, SCHEMA, StepResult,
 };
+use crate::report::text::plural;
 
 /// The file that holds the hits while the run goes on; `report.json` takes its place.
 pub(crate) const HITS: &str = "hits.jsonl";
@@ -22,7 +23,7 @@ pub(crate) struct Journal<'a> {
     started: Instant,
     report: Report,
     kernel: Option<KernelBuild>,
-    accelerator_note: Option<String>,
+    accelerator_noted: bool,
     hits_file: Option<File>,
 }
 
@@ -55,7 +56,7 @@ impl<'a> Journal<'a> {
             warnings: Vec::new(),
             files: BTreeMap::new(),
         };
-        Journal { order, started: Instant::now(), report, kernel: None, accelerator_note: None, hits_file: None }
+        Journal { order, started: Instant::now(), report, kernel: None, accelerator_noted: false, hits_file: None }
     }
 
     pub(crate) fn time(&mut self, name: &str, duration: Duration) {
@@ -88,12 +89,12 @@ impl<'a> Journal<'a> {
 
     /// Why the guest does not run under the accelerator that was hoped for; in the report too.
     pub(crate) fn note_accelerator(&mut self, note: String) {
-        self.report.warnings.push(note.clone());
-        self.accelerator_note = Some(note);
+        self.report.warnings.push(note);
+        self.accelerator_noted = true;
     }
 
-    pub(crate) fn accelerator_note(&self) -> Option<&str> {
-        self.accelerator_note.as_deref()
+    pub(crate) fn accelerator_noted(&self) -> bool {
+        self.accelerator_noted
     }
 
     pub(crate) fn machine(&mut self, machine: MachineInfo) {
@@ -107,8 +108,7 @@ impl<'a> Journal<'a> {
             let file = location.file.as_deref().unwrap_or("??");
             location.line.map_or(file.to_string(), |line| format!("{file}:{line}"))
         });
-        let count = locations.len();
-        let places = if count == 1 { "1 location".to_string() } else { format!("{count} locations") };
+        let places = plural(locations.len() as u64, "location");
         let inlined = locations.iter().filter(|location| location.inlined).count();
         let inlined = if inlined > 0 { format!(", {inlined} inlined") } else { String::new() };
         let text = format!("{} at {}  {}  {places}{inlined}", probe.name, probe.at, place.unwrap_or_default());

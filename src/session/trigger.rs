@@ -14,6 +14,7 @@ use crate::gdb::collect::Probed;
 use crate::guest::{Guest, GuestEvent, Stream};
 use crate::recipe::types::{ProbeSpec, StepSpec};
 use crate::report::model::StepResult;
+use crate::report::text::plural;
 
 /// How often deadlines and Ctrl-C are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -30,7 +31,7 @@ pub(super) fn run(
     journal: &mut Journal<'_>,
 ) -> Result<()> {
     let steps = &order.loaded.recipe.trigger;
-    order.events.send(Event::PhaseStarted { phase: Phase::Trigger, detail: format!("{} steps", steps.len()) });
+    order.events.send(Event::PhaseStarted { phase: Phase::Trigger, detail: plural(steps.len() as u64, "step") });
     let start = Instant::now();
     for (index, step) in steps.iter().enumerate() {
         order.events.send(Event::StepStarted { name: step.name.clone() });
@@ -54,7 +55,7 @@ pub(super) fn run(
             break;
         }
     }
-    let summary = format!("{} hits", journal.next_hit() - 1);
+    let summary = plural(journal.next_hit() - 1, "hit");
     order.events.send(Event::PhaseDone { phase: Phase::Trigger, summary, duration_ms: millis(start.elapsed()) });
     Ok(())
 }
@@ -263,8 +264,8 @@ impl Watch<'_, '_, '_, '_> {
     fn bad_condition(&self, stop: &Stop) -> Error {
         let index = stop.breakpoint.and_then(|number| self.index_of(number)).unwrap_or_default();
         let name = self.order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str());
-        let why = stop.said.lines().rfind(|line| !line.trim().is_empty() && !line.contains("Error in testing"));
-        let why = why.unwrap_or("GDB gives no reason").trim().to_string();
+        let mut said = stop.said.lines().skip_while(|line| !line.contains("Error in testing")).skip(1);
+        let why = said.next().unwrap_or("GDB gives no reason").trim().to_string();
         self.order.loaded.diagnose(
             &format!("probes[{index}].when"),
             format!("probe `{name}`: this condition cannot be evaluated where the probe stops"),

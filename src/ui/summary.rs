@@ -214,8 +214,10 @@ fn outcome(styles: &Styles, report: &Report) -> String {
         Outcome::Interrupted => ("interrupted", &styles.warn),
     };
     let held = report.expectations.iter().filter(|expectation| expectation.passed).count();
+    let ran = matches!(report.outcome, Outcome::Passed | Outcome::Failed);
     let expectations = match report.expectations.len() {
-        0 => "no expectations".to_owned(),
+        0 if ran => "no expectations".to_owned(),
+        0 => "before the expectations could be checked".to_owned(),
         1 => format!("{held} of 1 expectation"),
         all => format!("{held} of {all} expectations"),
     };

@@ -1,0 +1,85 @@
+//! `kdbg.lock.yaml`: everything that went into a run, resolved, so that two runs can be compared and one repeated.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::Order;
+use crate::error::{Error, IoContext, Result};
+use crate::kernel::KernelBuild;
+use crate::report::model::MachineInfo;
+
+/// The file's name in the run directory.
+pub(super) const FILE: &str = "kdbg.lock.yaml";
+
+#[derive(Serialize)]
+struct Inputs<'a> {
+    kdbg: &'a str,
+    recipe: Named<'a>,
+    kernel: Kernel<'a>,
+    image: Image<'a>,
+    machine: &'a MachineInfo,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+    sha256: String,
+}
+
+#[derive(Serialize)]
+struct Kernel<'a> {
+    source: &'a str,
+    release: &'a str,
+    compiler: &'a str,
+    fragments: Vec<Named<'a>>,
+    options: std::collections::BTreeMap<&'a str, &'a str>,
+    key: &'a str,
+    build_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Image<'a> {
+    name: &'a str,
+    init_sha256: String,
+    programs: &'a [String],
+}
+
+/// Writes the file.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineInfo) -> Result<()> {
+    let recipe = &order.loaded.recipe;
+    let image = &order.resolved.image;
+    let fragment = |fragment: &'_ crate::recipe::Fragment| sha256(fragment.text.as_bytes());
+    let inputs = Inputs {
+        kdbg: env!("CARGO_PKG_VERSION"),
+        recipe: Named { name: &recipe.name, sha256: order.loaded.sha256.clone() },
+        kernel: Kernel {
+            source: &kernel.source_id,
+            release: &kernel.release,
+            compiler: &kernel.compiler,
+            fragments: order
+                .resolved
+                .fragments
+                .iter()
+                .map(|found| Named { name: &found.name, sha256: fragment(found) })
+                .collect(),
+            options: recipe.kernel.options.iter().map(|(name, value)| (name.as_str(), value.0.as_str())).collect(),
+            key: &kernel.key,
+            build_id: &kernel.build_id,
+        },
+        image: Image {
+            name: &image.spec.name,
+            init_sha256: sha256(image.init.as_bytes()),
+            programs: &image.spec.programs,
+        },
+        machine,
+    };
+    let text = serde_yaml::to_string(&inputs).map_err(|error| Error::host(error.to_string()))?;
+    std::fs::write(order.run_dir.file(FILE), text).or_host(format!("write {FILE}"))
+}
+
+fn sha256(data: &[u8]) -> String {
+    Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
+}
