@@ -16,7 +16,11 @@ use support::{AFTERMATH, Ended, HIT, LONG, Place, probes_of_hits, recipe, slot};
 fn a_qemu_that_ends_at_once_is_quoted() {
     let place = Place::new();
     place.fake("qemu-system-x86_64", "echo 'qemu: could not open the moon' >&2; exit 1");
-    place.run(&recipe(&[HIT])).assert_error(5, "guest", &["QEMU did not start (exit code 1)", "could not open the moon"]);
+    place.run(&recipe(&[HIT])).assert_error(
+        5,
+        "guest",
+        &["QEMU did not start (exit code 1)", "could not open the moon"],
+    );
 }
 
 #[test]
@@ -164,7 +168,10 @@ fn a_step_that_never_ends_is_killed_and_later_steps_are_not_run() {
     let steps = report["trigger"].as_array().unwrap();
     assert_eq!(steps.len(), 1, "{ended}");
     let step = &steps[0];
-    assert_eq!((&step["timed_out"], &step["exit_code"], &step["stdout"]), (&true.into(), &().into(), &"begun\n".into()));
+    assert_eq!(
+        (&step["timed_out"], &step["exit_code"], &step["stdout"]),
+        (&true.into(), &().into(), &"begun\n".into())
+    );
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("`endless`") && warnings.contains("1 later steps were not run"), "{warnings}");
     assert!(probes_of_hits(&report).is_empty());
@@ -223,9 +230,15 @@ fn expectation(value: &serde_json::Value) -> (bool, &str) {
 #[test]
 fn a_probe_that_gdb_refuses_is_shown_at_its_line() {
     let cases: [(&str, &[&str]); 3] = [
-        ("at: tcp_v4_send_rest", &["no function `tcp_v4_send_rest`", "close by: ", "tcp_v4_send_reset", "test.yaml:4:"]),
+        (
+            "at: tcp_v4_send_rest",
+            &["no function `tcp_v4_send_rest`", "close by: ", "tcp_v4_send_reset", "test.yaml:4:"],
+        ),
         ("at: net/ipv4/tcp_ipv4.c:999999", &["no code at line 999999 of net/ipv4/tcp_ipv4.c", "test.yaml:4:"]),
-        ("at: tcp_v4_send_reset, when: skb->len skb", &["GDB cannot use this condition", "syntax error", "test.yaml:4:"]),
+        (
+            "at: tcp_v4_send_reset, when: skb->len skb",
+            &["GDB cannot use this condition", "syntax error", "test.yaml:4:"],
+        ),
     ];
     for (probe, texts) in cases {
         let _slot = slot();

@@ -3,6 +3,7 @@
 //!
 //! Every process that a test starts, directly or not, has the path of the test's place in its environment: that is how
 //! it is found, and how what was left behind is found.
+#![allow(dead_code, reason = "each test binary uses its part of this")]
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
