@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::answer::Answer;
 use super::breakpoints::{Place, Program};
-use super::client::{Answer, Gdb, Stop};
+use super::client::{Gdb, Stop};
 use super::mi::{self, Values, number};
 use super::variables::{self, KERNEL_HALF, RawVariable, Storage};
 use crate::error::Result;

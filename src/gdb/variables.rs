@@ -2,7 +2,7 @@
 //!
 //! Pure: no GDB.
 
-use super::client::Answer;
+use super::answer::Answer;
 use super::mi;
 use crate::report::model::{Var, Why};
 
