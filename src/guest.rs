@@ -98,7 +98,7 @@ impl Guest {
         drain(messages.clone(), pipes.stderr, None);
         drain(console.clone(), pipes.stdout, Some(sender.clone()));
         let mut starting = Starting { child, messages: &messages, deadline: Instant::now() + CONNECT, cancel };
-        let qmp = Qmp::greet(starting.accept(&qmp, "QMP")?).map_err(|error| starting.death().unwrap_or(error))?;
+        let qmp = Qmp::greet(starting.accept(&qmp, "QMP")?).map_err(|error| starting.cause_of(error))?;
         let control = starting.accept(&control, "the agent's control port")?;
         let stdout = starting.accept(&stdout, "the agent's standard output")?;
         let stderr = starting.accept(&stderr, "the agent's standard error")?;
@@ -242,6 +242,12 @@ impl Starting<'_> {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// A connection that fails because QEMU is dying is QEMU's death.
+    fn cause_of(&mut self, error: Error) -> Error {
+        self.child.wait(Duration::from_millis(500));
+        self.death().unwrap_or(error)
     }
 
     fn death(&mut self) -> Option<Error> {
