@@ -13,9 +13,8 @@ fn main() -> ExitCode {
         let order = supervisor::Order { parent: args.parent, scrub: args.scrub, command: args.command };
         return ExitCode::from(supervisor::supervise(&order));
     }
-    if let Ok(kdbg) = std::env::current_exe() {
-        process::set_supervisor(kdbg);
-    }
+    // Not current_exe(): this is the running program even when its file was replaced meanwhile.
+    process::set_supervisor("/proc/self/exe".into());
     let cancel = match commands::on_signals() {
         Ok(cancel) => cancel,
         Err(error) => return ui::print_error(&error),

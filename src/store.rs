@@ -4,6 +4,7 @@
 //! entry is ever seen. What a killed kdbg left in `staging/` is swept by the next one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -241,6 +242,19 @@ impl RunDir {
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Writes a file in it whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written; what was there before stays.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.file(name);
+        let doing = || format!("write {}", path.display());
+        let mut file = tempfile::NamedTempFile::new_in(&self.path).or_host(doing())?;
+        file.write_all(text.as_bytes()).or_host(doing())?;
+        file.persist(&path).map_err(|error| error.error).or_host(doing())?;
+        Ok(())
     }
 
     /// Points `latest`, beside it, at this run. An `--out` directory gets no such link.

@@ -1,7 +1,7 @@
 //! `kdbg run`: a recipe, from an empty machine to a report.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::RunArgs;
@@ -72,18 +72,14 @@ fn write_report(ended: Ended, run_dir: &RunDir, events: &Events) -> Result<(Repo
     events.phase(Phase::Report, run_dir.path().display().to_string(), || {
         report.files = files(run_dir);
         let json = serde_json::to_string_pretty(&report).map_err(|error| Error::host(error.to_string()))?;
-        write(&run_dir.file("report.json"), &(json + "\n"))?;
+        run_dir.write("report.json", &(json + "\n"))?;
         let tree = kernel.map(|kernel| KernelTree::new(kernel.source_tree));
         let sources: &dyn Sources = tree.as_ref().map_or(&NoSources, |tree| tree as &dyn Sources);
-        write(&run_dir.file("report.md"), &markdown::render(&report, sources))?;
+        run_dir.write("report.md", &markdown::render(&report, sources))?;
         session::forget_journal(run_dir);
         run_dir.mark_latest()?;
         Ok(((report, run_dir.shown().join("report.md").display().to_string()), "written".into()))
     })
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).or_host(format!("write {}", path.display()))
 }
 
 /// The files of the run that are there, by the name that the report gives them.

@@ -1,1 +1,44 @@
-fn main() {}
+//! kdbg's own chores, as `cargo xtask VERB`. One verb a file; this one only chooses.
+
+mod process;
+mod setup;
+mod test;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use kdbg::{commands, ui};
+
+const USAGE: &str = "\
+usage: cargo xtask VERB
+
+  setup   install the host packages that kdbg lacks, build kdbg, build the kernel of the recipes
+  test    setup, then formatting, lints, tidy and all tests; ends with `N passed, N failed`
+  tidy    check the repository's own rules: floors, sizes, paths, links
+  help    show this
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let verb = match &arguments[..] {
+        [verb] => verb.as_str(),
+        _ => "",
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let result = match verb {
+        "setup" => commands::on_signals().and_then(|cancel| setup::setup(root, &cancel)).map(|()| true),
+        "test" => commands::on_signals().map(|cancel| test::test(root, &cancel)),
+        "tidy" => tidy::tidy(root),
+        "help" | "--help" | "-h" => ui::print(USAGE).map(|()| true).or(Ok(false)),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => ui::print_error(&error),
+    }
+}

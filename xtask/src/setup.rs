@@ -1,0 +1,44 @@
+//! `cargo xtask setup`: from a fresh clone to a machine on which every test can run.
+//!
+//! Knows no package: what is needed is kdbg's own table ([`kdbg::host::needs`]). Running this is the consent to install.
+
+use std::path::Path;
+use std::process::Command;
+
+use kdbg::error::{IoContext, Result};
+use kdbg::event::Cancel;
+use kdbg::host::check;
+use kdbg::host::needs::{Purpose, needs_for};
+use kdbg::host::system::System;
+use kdbg::store::Cache;
+use kdbg::{recipe, ui};
+
+use crate::process::{cargo, run};
+
+/// The recipe whose kernel the tests boot.
+const RECIPE: &str = "recipes/tcp-reset.yaml";
+
+/// Installs what is missing, builds kdbg, builds the kernel of [`RECIPE`]. Does nothing that is already done.
+///
+/// # Errors
+/// kdbg does not compile, a package cannot be installed, or the kernel does not build.
+pub(crate) fn setup(root: &Path, cancel: &Cancel) -> Result<()> {
+    // Only the debug build: it is what the tests use, and it shares its dependencies with this program.
+    run(cargo(root, &["build", "--package", "kdbg"]))?;
+    let kdbg = std::env::current_exe().or_host("find this program")?.with_file_name("kdbg");
+    kdbg::process::set_supervisor(kdbg.clone());
+    install(root, cancel)?;
+    // As a program of its own, so that what CI sees is what a user sees.
+    let mut build = Command::new(kdbg);
+    build.args(["build", RECIPE]).current_dir(root);
+    run(build)
+}
+
+fn install(root: &Path, cancel: &Cancel) -> Result<()> {
+    let loaded = recipe::load(&root.join(RECIPE))?;
+    let needs = needs_for(&Purpose::RUN, &loaded.recipe.kernel.version);
+    let (events, screen) = ui::start(ui::Mode::detect(false));
+    let installed = check::ensure(&needs, true, &System::here(Cache::place()?), &events, cancel);
+    screen.finish();
+    installed
+}
