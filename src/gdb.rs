@@ -3,6 +3,7 @@
 //! Invariant: nothing of a recipe reaches GDB but as the argument of an MI command, after [`crate::recipe`] has checked
 //! that it is data.
 
+pub mod answer;
 pub mod breakpoints;
 pub mod client;
 pub mod collect;

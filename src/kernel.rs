@@ -90,7 +90,7 @@ pub fn obtain(request: &Request, cache: &Cache, events: &Events, cancel: &Cancel
     if let Some(build) = order.known() {
         return Ok(build);
     }
-    let lock = format!("objects-{}-{}", source.id, build::ARCH);
+    let lock = format!("objects-{}-{}", source.id, key::ARCH);
     let _lock = cache.lock(&lock, cancel, || {
         events.warn("another kdbg is building this kernel source; waiting for it");
     })?;
@@ -116,7 +116,7 @@ struct Order<'a> {
 
 impl Order<'_> {
     fn objects(&self) -> PathBuf {
-        self.cache.path(format!("objects/{}-{}", self.source.id, build::ARCH))
+        self.cache.path(format!("objects/{}-{}", self.source.id, key::ARCH))
     }
 
     fn inputs_file(&self) -> PathBuf {

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::client::{Answer, Gdb};
+use super::answer::Answer;
+use super::client::Gdb;
 use super::mi::{self, Values};
 use super::symbols::{Symbols, base_name};
 use crate::error::{Error, Result};

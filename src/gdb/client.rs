@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+use super::answer::Answer;
 use super::mi::{self, Record, Values};
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
@@ -20,33 +21,6 @@ use crate::process::{Child, describe};
 
 /// How long one command may take. The slowest, the first look at an unindexed vmlinux, takes five seconds.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What GDB said to a command.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
-    /// It was carried out; text that it printed on the console meanwhile.
-    Done(Values, String),
-    /// It was refused, and why.
-    Refused(String),
-}
-
-impl Answer {
-    /// The values of a command that was carried out.
-    pub fn ok(self) -> std::result::Result<Values, String> {
-        match self {
-            Answer::Done(values, _) => Ok(values),
-            Answer::Refused(why) => Err(why),
-        }
-    }
-
-    /// The value of a `-data-evaluate-expression`.
-    pub fn value(&self) -> Option<&str> {
-        match self {
-            Answer::Done(values, _) => values.text("value"),
-            Answer::Refused(_) => None,
-        }
-    }
-}
 
 /// The target stopped.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::answer::Answer;
 use super::breakpoints::{Place, Program};
-use super::client::{Answer, Gdb, Stop};
+use super::client::{Gdb, Stop};
 use super::mi::{self, Values, number};
-use super::variables::{self, RawVariable, Storage};
+use super::variables::{self, KERNEL_HALF, RawVariable, Storage};
 use crate::error::Result;
 use crate::event::{Cancel, millis};
 use crate::recipe::types::ProbeSpec;
@@ -232,9 +233,6 @@ impl<'a> Collector<'a> {
 fn is_entry(frame: &Frame) -> bool {
     frame.level == 0 && frame.offset == Some(0) && !frame.inlined
 }
-
-/// Where the kernel's half of the address space begins on x86-64.
-const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 
 /// An inlined function shares its frame, and so its program counter, with the function it was inlined into.
 fn same_address(frame: &Values, next: &Values) -> bool {

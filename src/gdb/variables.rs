@@ -2,9 +2,12 @@
 //!
 //! Pure: no GDB.
 
-use super::client::Answer;
+use super::answer::Answer;
 use super::mi;
 use crate::report::model::{Var, Why};
+
+/// Where the kernel's half of the address space begins on x86-64.
+pub(super) const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 
 /// A variable as two MI lists give it: one has the type, the other the value of structures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,10 +76,27 @@ pub(super) fn var(name: &str, type_name: Option<&str>, value: Option<&str>) -> V
     Var {
         name: name.into(),
         type_name: type_name.map(String::from),
-        value: value.filter(|_| why.is_none()).map(String::from),
+        value: value.filter(|_| why.is_none()).map(without_false_symbols),
         available: why.is_none(),
         why,
     }
+}
+
+/// A value without the symbols that GDB puts behind small addresses. Per-CPU symbols begin at address 0, so it calls NULL
+/// `0x0 <fixed_percpu_data>`; no pointer below the kernel's half of the address space points to a kernel symbol.
+fn without_false_symbols(value: &str) -> String {
+    let mut rest = value;
+    let mut cleaned = String::with_capacity(value.len());
+    while let Some(at) = rest.find("0x") {
+        let digits = rest[at + 2..].find(|c: char| !c.is_ascii_hexdigit()).map_or(rest.len(), |length| at + 2 + length);
+        let low = u64::from_str_radix(&rest[at + 2..digits], 16).is_ok_and(|address| address < KERNEL_HALF);
+        cleaned.push_str(&rest[..digits]);
+        rest = &rest[digits..];
+        if low && rest.starts_with(" <") {
+            rest = rest.find('>').map_or(rest, |end| &rest[end + 1..]);
+        }
+    }
+    cleaned + rest
 }
 
 /// A C string as GDB prints it (`"nc"`, escapes inside), as text.
@@ -155,6 +175,19 @@ mod tests {
     fn what_cannot_be_read_says_so() {
         for text in [Some("<error: Cannot access memory at address 0x0>"), None] {
             assert_eq!(var("x", None, text).why, Some(Why::Unreadable));
+        }
+    }
+
+    #[test]
+    fn small_addresses_have_no_symbol_and_others_keep_theirs() {
+        for (printed, reported) in [
+            ("0x0 <fixed_percpu_data>", "0x0"),
+            ("{next = 0x1 <fixed_percpu_data+1>, f = 0xffffffff81b5 <a+0>}", "{next = 0x1, f = 0xffffffff81b5}"),
+            ("0xffffffff81a050d8 <softirq_vec+24>", "0xffffffff81a050d8 <softirq_vec+24>"),
+            ("7 '\\a'", "7 '\\a'"),
+            ("0x", "0x"),
+        ] {
+            assert_eq!(without_false_symbols(printed), reported);
         }
     }
 

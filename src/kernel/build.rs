@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use super::kconfig::{self, Lost, Options};
 use super::kconfig_tree::{Reason, Tree};
+use super::key::ARCH;
 use super::source::KernelSource;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
 use crate::process::{Tool, describe};
-
-/// The architecture, as Kbuild calls it.
-pub const ARCH: &str = "x86_64";
 
 /// Longest a build may take: a slow laptop needs an hour for a big configuration.
 const DEADLINE: Duration = Duration::from_secs(4 * 3600);
