@@ -204,7 +204,10 @@ fn two_runs_at_once_both_pass_and_see_the_same() {
     let reports = running.map(|running| running.wait().assert_passed());
     places.iter().for_each(Place::assert_nothing_left);
     let [first, second] = reports.each_ref().map(|report| seen(&report["hits"][0]));
-    assert_eq!(first, second);
+    for (level, pair) in first.iter().zip(&second).enumerate() {
+        assert_eq!(pair.0, pair.1, "frame {level}");
+    }
+    assert_eq!(first.len(), second.len());
     assert_eq!(first.len(), frames(&reports[0]["hits"][0]).len());
 }
 
@@ -317,7 +320,10 @@ fn a_hit_says_on_which_cpu_it_was() {
     let cpus: Vec<u64> = list(&report["hits"]).iter().map(|hit| hit["cpu"].as_u64().unwrap()).collect();
     assert_eq!(cpus, [1, 0, 1]);
     for hit in list(&report["hits"]) {
-        assert_eq!((&hit["task"]["comm"], &hit["context"]), (&"nc".into(), &"softirq".into()));
-        assert_passes(hit, &["tcp_v4_rcv", "__sys_connect"]);
+        // The kernel may leave the packet to its thread for softirqs: that is the CPU's own too.
+        let task = hit["task"]["comm"].as_str().unwrap();
+        assert!(task == "nc" || task == format!("ksoftirqd/{}", hit["cpu"]), "{task}");
+        assert_eq!(hit["context"], "softirq");
+        assert_passes(hit, &["tcp_v4_rcv", "net_rx_action"]);
     }
 }

@@ -62,6 +62,8 @@ pub struct Gdb {
     stops: VecDeque<Stop>,
     console: String,
     garbage: Vec<String>,
+    /// [`PATIENCE`]; less in tests.
+    patience: Duration,
 }
 
 type SharedLog = Arc<Mutex<File>>;
@@ -91,6 +93,7 @@ impl Gdb {
             stops: VecDeque::new(),
             console: String::new(),
             garbage: Vec::new(),
+            patience: PATIENCE,
         })
     }
 
@@ -143,7 +146,7 @@ impl Gdb {
     }
 
     fn answer(&mut self, token: u64, command: &str, cancel: &Cancel) -> Result<Answer> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             cancel.check()?;
             let wait = Duration::from_millis(50).min(deadline.saturating_duration_since(Instant::now()));
@@ -167,7 +170,7 @@ impl Gdb {
 
     fn hung(&self, command: &str) -> Error {
         let last = self.garbage.last().map(|line| format!("; it last said `{line}`")).unwrap_or_default();
-        let patience = humantime::format_duration(PATIENCE);
+        let patience = humantime::format_duration(self.patience);
         Error::debugger(format!("GDB did not answer `{command}` within {patience}{last}"))
             .hint("gdb-mi.log in the run directory has everything that was said")
     }
@@ -260,4 +263,25 @@ fn log_errors(stderr: std::process::ChildStderr, log: SharedLog) {
             note(&log, "! ", &String::from_utf8_lossy(&line));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_gdb_that_never_answers_is_given_up_with_its_last_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("gdb");
+        std::fs::write(&program, "#!/bin/sh\necho 'I am busy'\nexec sleep 1000\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut gdb = Gdb::start(&program, &folder.path().join("gdb-mi.log")).unwrap();
+        gdb.patience = Duration::from_secs(1);
+        let error = gdb.ask("-gdb-version", &Cancel::default()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Debugger);
+        assert_eq!(error.message, "GDB did not answer `-gdb-version` within 1s; it last said `I am busy`");
+    }
 }

@@ -202,16 +202,27 @@ impl Place {
     }
 
     /// No process, no socket, no temporary file.
+    #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
-        let private = self.path().join("private");
-        wait_until(AFTERMATH, &format!("{} to be forsaken", self.path().display()), || {
-            let files = fs::read_dir(&private).unwrap().count();
+        let deadline = Instant::now() + AFTERMATH;
+        loop {
+            let files: Vec<_> = fs::read_dir(self.path().join("private")).unwrap().flatten().collect();
             let processes = self.processes();
-            if files > 0 || !processes.is_empty() {
-                eprintln!("still there: {files} private files, processes {processes:?}");
+            if files.is_empty() && processes.is_empty() {
+                return;
             }
-            (files == 0 && processes.is_empty()).then_some(())
-        });
+            assert!(Instant::now() < deadline, "left behind after {AFTERMATH:?}: {files:?} {processes:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Place {
+    /// A test that failed leaves nothing behind either.
+    fn drop(&mut self) {
+        for process in self.processes() {
+            let _ = Pid::from_raw(process.pid).map(|pid| kill_process(pid, Signal::KILL));
+        }
     }
 }
 
