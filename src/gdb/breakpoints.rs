@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::answer::Answer;
-use super::client::Gdb;
+use super::client::{Gdb, Stop};
 use super::mi::{self, Values};
 use super::symbols::{Symbols, base_name};
 use crate::error::{Error, Result};
@@ -219,6 +219,32 @@ pub fn connect(gdb: &mut Gdb, socket: &Path, cancel: &Cancel) -> Result<()> {
 /// GDB cannot.
 pub fn resume(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
     gdb.must("-exec-continue", cancel).map(drop)
+}
+
+/// A step that executes nothing is tried again this often. One in some hundred does nothing; a `rep` instruction, whose
+/// every round leaves the program counter where it is, is left to GDB.
+const STEPS: u32 = 16;
+
+/// Steps off the breakpoint at which the guest stands. Gives the stop that this ran into, if there was one: the guest
+/// stands there then.
+///
+/// Left to itself, GDB steps over a breakpoint when it continues. QEMU 7.2 (TCG) sometimes reports such a step as done
+/// without having executed anything; GDB then takes the breakpoint it still stands at for a new hit.
+///
+/// # Errors
+/// GDB cannot.
+pub fn step_off(gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<Stop>> {
+    let thread = stop.thread.unwrap_or(1);
+    for _ in 0..STEPS {
+        let command = format!("-exec-step-instruction --thread {thread}");
+        gdb.must(&command, cancel)?;
+        let next = gdb.wait_stop(&command, cancel)?;
+        let moved = next.thread != stop.thread || next.address != stop.address;
+        if moved {
+            return Ok(next.breakpoint.is_some().then_some(next));
+        }
+    }
+    Ok(None)
 }
 
 /// Takes a breakpoint out.

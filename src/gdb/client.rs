@@ -21,6 +21,8 @@ use crate::process::{Child, describe};
 
 /// How long one command may take. The slowest, the first look at an unindexed vmlinux, takes five seconds.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a wait looks whether kdbg should stop.
+const TICK: Duration = Duration::from_millis(50);
 
 /// The target stopped.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,7 +151,7 @@ impl Gdb {
         let deadline = Instant::now() + self.patience;
         loop {
             cancel.check()?;
-            let wait = Duration::from_millis(50).min(deadline.saturating_duration_since(Instant::now()));
+            let wait = TICK.min(deadline.saturating_duration_since(Instant::now()));
             match self.incoming.recv_timeout(wait) {
                 Ok(Incoming(Heard::Record(Record::Result { token: Some(found), class, values }, _)))
                     if found == token =>
@@ -209,6 +211,26 @@ impl Gdb {
             Heard::Closed => return Err(self.post_mortem()),
         }
         Ok(())
+    }
+
+    /// Waits for the stop that must come: the target was just told to do a bounded thing.
+    ///
+    /// # Errors
+    /// As [`Gdb::ask`].
+    pub fn wait_stop(&mut self, doing: &str, cancel: &Cancel) -> Result<Stop> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if let Some(stop) = self.stops.pop_front() {
+                return Ok(stop);
+            }
+            cancel.check()?;
+            match self.incoming.recv_timeout(TICK) {
+                Ok(incoming) => self.take(incoming)?,
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout) => return Err(self.hung(doing)),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.post_mortem()),
+            }
+        }
     }
 
     /// The next stop that came in.

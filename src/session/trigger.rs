@@ -207,15 +207,27 @@ impl Watch<'_, '_, '_, '_> {
     }
 
     /// A stop: collects a hit for every probe that it belongs to, then lets the guest run. Returns when it ran again.
-    fn stopped(&mut self, stop: &Stop) -> Result<Instant> {
-        let probes = self.probes_at(stop)?;
-        for &index in &probes {
-            self.collect(index, stop)?;
+    fn stopped(&mut self, first: &Stop) -> Result<Instant> {
+        let mut stop = Some(first.clone());
+        let mut hits = 0;
+        while let Some(here) = stop.take() {
+            let probes = self.probes_at(&here)?;
+            for &index in &probes {
+                self.collect(index, &here)?;
+            }
+            hits += probes.len();
+            if self.is_armed_at(&here) {
+                stop = breakpoints::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
+            }
         }
         breakpoints::resume(&mut self.armed.gdb, self.order.cancel)?;
         let again = Instant::now();
-        self.journal.stood_still(probes.len(), again.saturating_duration_since(stop.at));
+        self.journal.stood_still(hits, again.saturating_duration_since(first.at));
         Ok(again)
+    }
+
+    fn is_armed_at(&self, stop: &Stop) -> bool {
+        (0..self.armed.breakpoints.len()).any(|index| self.is_at(index, stop))
     }
 
     /// The probes that a stop belongs to: GDB names one, others may share its address.
