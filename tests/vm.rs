@@ -23,11 +23,18 @@ fn tcp_reset_shows_the_way_of_the_packet() {
         "ip_rcv",
         "process_backlog",
         "net_rx_action",
-        "__sys_connect",
     ];
     assert_passes(hit, &way);
-    assert_whole(hit);
-    assert_eq!((&hit["context"], &hit["task"]["comm"], &hit["cpu"]), (&"softirq".into(), &"nc".into(), &0.into()));
+    assert_eq!((&hit["context"], &hit["cpu"]), (&"softirq".into(), &0.into()));
+    // On a busy host the guest's softirqs run late, and the kernel leaves them to ksoftirqd.
+    match hit["task"]["comm"].as_str().unwrap() {
+        "ksoftirqd/0" => assert_whole(hit, "ret_from_fork"),
+        comm => {
+            assert_eq!(comm, "nc");
+            assert_passes(hit, &["net_rx_action", "__sys_connect"]);
+            assert_whole(hit, "entry_SYSCALL_64");
+        }
+    }
     assert_eq!(hit["task"]["pid"], hit["task"]["tgid"]);
     let sk = &hit["frames"][0]["args"][0];
     assert_eq!(
@@ -47,7 +54,7 @@ fn listen_killed_shows_the_way_of_the_dying_task() {
     assert_eq!(hit["frames"][0]["symbol"], "tcp_send_active_reset");
     let way = ["inet_child_forget", "inet_csk_listen_stop", "__tcp_close", "sock_close", "__fput", "do_exit"];
     assert_passes(hit, &way);
-    assert_whole(hit);
+    assert_whole(hit, "entry_SYSCALL_64");
     assert_eq!((&hit["context"], &hit["task"]["comm"]), (&"process".into(), &"nc".into()));
 }
 
@@ -111,7 +118,7 @@ fn assert_shape(report: &Value) {
 }
 
 /// A hit whose stack was read to its end: every frame is code of the kernel, at a line of its source.
-fn assert_whole(hit: &Value) {
+fn assert_whole(hit: &Value, outermost: &str) {
     for (level, frame) in frames(hit).iter().enumerate() {
         assert_eq!(frame["level"], level);
         assert!(frame["address"].as_str().unwrap().starts_with("0xffffffff8"), "{frame}");
@@ -125,7 +132,7 @@ fn assert_whole(hit: &Value) {
             assert!(whole, "{var}");
         }
     }
-    assert_eq!(symbols(hit).last(), Some(&"entry_SYSCALL_64"), "the outermost frame");
+    assert_eq!(symbols(hit).last(), Some(&outermost), "the outermost frame");
 }
 
 /// The stack runs through these functions, in this order.
@@ -200,7 +207,9 @@ fn a_kernel_that_is_built_is_found_without_make() {
 fn two_runs_at_once_both_pass_and_see_the_same() {
     let _slots = [slot(), slot()];
     let places = [Place::new(), Place::new()];
-    let running = places.each_ref().map(|place| place.start(&recipe(&[HIT])));
+    // A stop in process context: where a softirq runs depends on how busy the host is.
+    let file = in_repository("recipes/listen-killed.yaml");
+    let running = places.each_ref().map(|place| place.start_file(&file));
     let reports = running.map(|running| running.wait().assert_passed());
     places.iter().for_each(Place::assert_nothing_left);
     let [first, second] = reports.each_ref().map(|report| seen(&report["hits"][0]));
