@@ -28,6 +28,8 @@ use qmp::Qmp;
 
 /// How long QEMU may take from exec to the last of its connections.
 const CONNECT: Duration = Duration::from_secs(15);
+/// How long the guest may take to read a script that is sent to it.
+const TELL: Duration = Duration::from_secs(30);
 /// How long a guest may take to boot: a second on a quiet machine under TCG, more on a busy one.
 pub const BOOT: Duration = Duration::from_secs(90);
 
@@ -102,6 +104,7 @@ impl Guest {
         let control = starting.accept(&control, "the agent's control port")?;
         let stdout = starting.accept(&stdout, "the agent's standard output")?;
         let stderr = starting.accept(&stderr, "the agent's standard error")?;
+        control.set_write_timeout(Some(TELL)).or_host("set a deadline for the agent's port")?;
         read_control(control.try_clone().or_host("share the agent's port")?, sender.clone());
         read_output(stdout, Stream::Stdout, sender.clone());
         read_output(stderr, Stream::Stderr, sender);

@@ -72,12 +72,11 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let initramfs = journal.timed("image_ms", |_| build_image(order))?;
     let symbols = Symbols::read(&kernel.boot_image)?;
     let boot_started = Instant::now();
-    let mut starting = boot::start(order, &kernel, &initramfs, journal)?;
+    let starting = boot::start(order, &kernel, &initramfs, journal)?;
     // While the guest boots, GDB reads its symbols and resolves the probes: a wrong probe ends the run at once.
     let mut armed = journal.timed("symbols_ms", |journal| load_gdb(order, &kernel, &symbols, journal))?;
-    boot::finish(order, &mut starting, &kernel, &initramfs, journal)?;
+    let mut guest = boot::finish(order, starting, &kernel, &initramfs, journal)?;
     journal.time("boot_ms", boot_started.elapsed());
-    let mut guest = starting.guest;
     let ended = journal
         .timed("arm_ms", |_| {
             breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
@@ -202,7 +201,7 @@ fn explain(
             why,
             &["a condition is a C expression over the arguments and locals of the place where the probe stops".into()],
         ),
-        Unresolved::NoSuchPlace(near) => {
+        Unresolved::NoSuchPlace { near, next_line } => {
             let what = match point {
                 ProbePoint::Function(name) => format!("no function `{name}` in this kernel"),
                 ProbePoint::FileLine { file, line } => format!("no code at line {line} of {file} in this kernel"),
@@ -211,6 +210,9 @@ fn explain(
             let mut helps = Vec::new();
             if !near.is_empty() {
                 helps.push(format!("close by: {}", near.join(", ")));
+            }
+            if let Some(line) = next_line {
+                helps.push(format!("the next line with code is {line}"));
             }
             if matches!(point, ProbePoint::Function(_)) {
                 helps.push(

@@ -57,13 +57,13 @@ pub fn run(args: &DoctorArgs, cancel: &Cancel) -> Result<()> {
     result
 }
 
-/// What a boot under KVM has come to; it is tried now if it never was, and there is a kernel to try it with.
+/// What a boot under KVM comes to. A refusal is tried again: whatever it was may be mended.
 fn kvm_verdict(events: &Events, cancel: &Cancel) -> Option<String> {
     let cache = Cache::open().ok()?;
     let qemu = which::which("qemu-system-x86_64").ok()?;
     let verdict = match accelerator::known(&qemu, &cache) {
-        accelerator::Verdict::Untried => prove_kvm(&qemu, &cache, events, cancel)?,
-        known => known,
+        accelerator::Verdict::Proved => accelerator::Verdict::Proved,
+        known => prove_kvm(&qemu, &cache, events, cancel).unwrap_or(known),
     };
     match verdict {
         accelerator::Verdict::Proved => Some("proved: a guest has booted under it".into()),
@@ -72,7 +72,9 @@ fn kvm_verdict(events: &Events, cancel: &Cancel) -> Option<String> {
     }
 }
 
+/// None when there is no device, or no kernel to try it with.
 fn prove_kvm(qemu: &Path, cache: &Cache, events: &Events, cancel: &Cancel) -> Option<accelerator::Verdict> {
+    accelerator::device_opens().ok()?;
     let kernel = kernel::any_filed(cache)?;
     let init = builtin::file("images/init")?;
     let contents = Contents { name: "base", init, programs: &["busybox".into()] };

@@ -60,6 +60,8 @@ pub struct Breakpoint {
     /// Where the probed function is declared, for its entry: at a function's first address GDB names the last line
     /// that has code there, which may be one of an inlined function in another file.
     pub entry: Option<Place>,
+    /// The condition, where kdbg has to evaluate it; else it is GDB's.
+    pub condition: Option<String>,
 }
 
 /// A line of a source file, relative to the kernel tree.
@@ -74,8 +76,13 @@ pub struct Place {
 /// Why a probe is no breakpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unresolved {
-    /// There is no such place; the closest names.
-    NoSuchPlace(Vec<String>),
+    /// There is no such place.
+    NoSuchPlace {
+        /// The closest names.
+        near: Vec<String>,
+        /// The next line of the file that has code.
+        next_line: Option<u32>,
+    },
     /// The condition does not parse; what GDB says.
     BadCondition(String),
     /// GDB failed.
@@ -137,28 +144,65 @@ pub fn set(
     };
     let values = match gdb.ask(&format!("-break-insert {place}"), cancel)? {
         Answer::Done(values, _) => values,
-        Answer::Refused(_) => return Err(Unresolved::NoSuchPlace(close_to(point, program.symbols))),
+        Answer::Refused(_) => return Err(no_such_place(close_to(point, program.symbols), None)),
     };
     let Some(breakpoint) = values.tuple("bkpt") else {
         return Err(Error::debugger("GDB set a breakpoint but did not say which").into());
     };
     let number = breakpoint.number("number").ok_or_else(|| Error::debugger("GDB gave a breakpoint no number"))?;
-    if let Some(condition) = when {
-        let command = format!("-break-condition {number} {condition}");
-        if let Answer::Refused(why) = gdb.ask(&command, cancel)? {
-            return Err(Unresolved::BadCondition(why));
-        }
-    }
     let several = breakpoint.tuples("locations");
     let locations = if several.is_empty() { vec![breakpoint] } else { several };
     let mut locations: Vec<Location> = locations.into_iter().map(|values| location(values, point, program)).collect();
+    check_place(point, &locations, program)?;
+    let inlined = locations.iter().any(|location| location.inlined);
+    let condition = match when {
+        // GDB evaluates a condition in the frame that the function was inlined into, where its variables are not.
+        Some(when) if inlined => Some(when.to_string()),
+        Some(when) => {
+            set_condition(gdb, number, when, cancel)?;
+            None
+        }
+        None => None,
+    };
     let entry = declaration(gdb, point, program, cancel)?;
     if let Some(place) = &entry {
         for location in locations.iter_mut().filter(|location| program.is_entry(&location.address)) {
             (location.file, location.line) = (Some(place.file.clone()), Some(place.line));
         }
     }
-    Ok(Breakpoint { number, locations, entry })
+    Ok(Breakpoint { number, locations, entry, condition })
+}
+
+fn no_such_place(near: Vec<String>, next_line: Option<u32>) -> Unresolved {
+    Unresolved::NoSuchPlace { near, next_line }
+}
+
+/// GDB takes any address, and slides from a line without code to the next one with some: neither silently.
+fn check_place(
+    point: &ProbePoint,
+    locations: &[Location],
+    program: &Program<'_>,
+) -> std::result::Result<(), Unresolved> {
+    match point {
+        ProbePoint::Address(address) if program.symbols.containing(*address).is_none() => {
+            Err(no_such_place(Vec::new(), None))
+        }
+        ProbePoint::FileLine { line, .. } if locations.iter().all(|location| location.line != Some(*line)) => {
+            Err(no_such_place(Vec::new(), locations.first().and_then(|location| location.line)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Leaves a condition to GDB.
+fn set_condition(gdb: &mut Gdb, number: u64, condition: &str, cancel: &Cancel) -> std::result::Result<(), Unresolved> {
+    match gdb.ask(&format!("-break-condition {number} {condition}"), cancel)? {
+        Answer::Refused(why) => Err(Unresolved::BadCondition(why)),
+        Answer::Done(_, said) if said.contains("failed to validate condition") => {
+            Err(Unresolved::BadCondition("its variables are not there at every location of the probe".into()))
+        }
+        Answer::Done(..) => Ok(()),
+    }
 }
 
 /// Where the probed function is declared, if that is one place.
@@ -184,8 +228,9 @@ fn location(values: &Values, point: &ProbePoint, program: &Program<'_>) -> Locat
     let address = values.number("addr").unwrap_or_default();
     let holder = program.symbols.containing(address);
     let function = values.text("func");
-    let inlined = match (point, &holder) {
-        (ProbePoint::Function(name), Some(holder)) => !holder.is(name),
+    let inlined = match (point, function, &holder) {
+        (ProbePoint::Function(name), _, Some(holder)) => !holder.is(name),
+        (ProbePoint::FileLine { .. }, Some(function), Some(holder)) => !holder.is(function),
         _ => false,
     };
     let symbol = match (&holder, function) {

@@ -1,6 +1,6 @@
 //! What a hit shows: asks GDB for the stack, every frame's variables, the task and the context, in few round trips.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::answer::Answer;
@@ -83,12 +83,43 @@ pub struct Collector<'a> {
     per_cpu: PerCpu,
     /// What the compiler says of a local, by frame place and name.
     storage: BTreeMap<(String, String), Storage>,
+    complained: BTreeSet<(String, String)>,
+    complaints: Vec<String>,
 }
 
 impl<'a> Collector<'a> {
     /// A collector for the program that GDB has loaded.
     pub fn new(program: Program<'a>, per_cpu: PerCpu) -> Self {
-        Collector { program, per_cpu, storage: BTreeMap::new() }
+        Collector { program, per_cpu, storage: BTreeMap::new(), complained: BTreeSet::new(), complaints: Vec::new() }
+    }
+
+    /// Whether `condition` holds at a stop; GDB's words if that cannot be told.
+    ///
+    /// # Errors
+    /// GDB failed.
+    pub fn holds(
+        &self,
+        gdb: &mut Gdb,
+        condition: &str,
+        stop: &Stop,
+        cancel: &Cancel,
+    ) -> Result<std::result::Result<bool, String>> {
+        let expression = format!("({condition}) ? 1 : 0");
+        let answer = gdb.ask(&evaluate(stop.thread.unwrap_or(1), &expression), cancel)?;
+        Ok(answer.ok().map(|values| values.text("value") == Some("1")))
+    }
+
+    /// What could not be evaluated since the last time, said once for each expression.
+    pub fn complaints(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.complaints)
+    }
+
+    fn complain(&mut self, probe: &str, name: &str, answer: &Answer) {
+        if let Answer::Refused(why) = answer
+            && self.complained.insert((probe.into(), name.into()))
+        {
+            self.complaints.push(format!("probe `{probe}`: `show` entry `{name}` cannot be evaluated: {why}"));
+        }
     }
 
     /// Collects the hit `index` of `probe`, at which GDB stands.
@@ -115,7 +146,9 @@ impl<'a> Collector<'a> {
         let mut answers = gdb.batch(&commands, cancel)?.into_iter();
         let stack = answers.next().map(Answer::ok).and_then(std::result::Result::ok).unwrap_or_default();
         let facts: Vec<Answer> = answers.by_ref().take(facts.len()).collect();
-        let shown = probe.show.keys().zip(answers).map(|(name, answer)| shown(name, answer)).collect();
+        let answers: Vec<(&String, Answer)> = probe.show.keys().zip(answers).collect();
+        answers.iter().for_each(|(name, answer)| self.complain(&probe.name, name, answer));
+        let shown = answers.into_iter().map(|(name, answer)| shown(name, answer)).collect();
         let mut frames = self.frames(gdb, thread, &stack, cancel)?;
         if let (Some(place), Some(frame)) = (entry, frames.first_mut().filter(|frame| frame.offset == Some(0))) {
             (frame.file, frame.line) = (Some(place.file.clone()), Some(place.line));

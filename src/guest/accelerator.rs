@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::machine::{Accelerator, Machine};
-use super::{Guest, Logs};
+use super::{BOOT, Guest, Logs};
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::store::Cache;
@@ -31,14 +31,24 @@ pub enum Verdict {
     Untried,
 }
 
-/// What is known about KVM on this host: the device, then the remembered verdict.
-pub fn known(qemu: &Path, cache: &Cache) -> Verdict {
-    if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        let why = match error.kind() {
+/// Whether `/dev/kvm` can be opened; if not, why, for people.
+///
+/// # Errors
+/// The reason.
+pub fn device_opens() -> std::result::Result<(), String> {
+    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match error.kind() {
             std::io::ErrorKind::NotFound => "this host has no /dev/kvm".into(),
             std::io::ErrorKind::PermissionDenied => "no permission to open /dev/kvm (join the group `kvm`)".into(),
             _ => format!("/dev/kvm does not open: {error}"),
-        };
+        }),
+    }
+}
+
+/// What is known about KVM on this host: the device, then the remembered verdict.
+pub fn known(qemu: &Path, cache: &Cache) -> Verdict {
+    if let Err(why) = device_opens() {
         return Verdict::Refused { why };
     }
     let remembered = fs::read_to_string(memory(qemu, cache)).ok();
@@ -55,25 +65,31 @@ pub fn remember(verdict: &Verdict, qemu: &Path, cache: &Cache) {
 /// How long the boot that is to prove KVM may take; a working one takes under a second.
 pub const PROOF: Duration = Duration::from_secs(15);
 
-/// Boots a guest under KVM and remembers what that came to.
+/// Boots a guest under KVM and remembers what that came to. A guest that does not boot under TCG either proves nothing.
 ///
 /// # Errors
 /// kdbg was interrupted, or there is no folder for the logs: nothing was proved.
 pub fn prove(qemu: &Path, boot_image: &Path, initramfs: &Path, cache: &Cache, cancel: &Cancel) -> Result<Verdict> {
     let folder = tempfile::tempdir().or_host("make a temporary folder")?;
     let logs = Logs { console: folder.path().join("console.log"), qemu: folder.path().join("qemu.log") };
-    let machine = Machine {
-        accelerator: Accelerator::Kvm,
-        cpus: 1,
-        memory_mib: 256,
-        boot_image: boot_image.into(),
-        initramfs: initramfs.into(),
+    let boot = |accelerator, patience| {
+        let machine = Machine {
+            accelerator,
+            cpus: 1,
+            memory_mib: 256,
+            boot_image: boot_image.into(),
+            initramfs: initramfs.into(),
+        };
+        Guest::start(&machine, qemu, &logs, cancel).and_then(|mut guest| guest.wait_ready(patience, cancel))
     };
-    let booted = Guest::start(&machine, qemu, &logs, cancel).and_then(|mut guest| guest.wait_ready(PROOF, cancel));
+    let under_kvm = boot(Accelerator::Kvm, PROOF);
     cancel.check()?;
-    let verdict = match booted {
+    let verdict = match under_kvm {
         Ok(()) => Verdict::Proved,
-        Err(error) => Verdict::refused(&error),
+        Err(error) => {
+            boot(Accelerator::Tcg, BOOT)?;
+            Verdict::refused(&error)
+        }
     };
     remember(&verdict, qemu, cache);
     Ok(verdict)

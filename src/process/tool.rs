@@ -6,9 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
 use rustix::process::Signal;
 
 use super::{GRACE, kill_group, supervised};
@@ -17,6 +17,8 @@ use crate::event::Cancel;
 
 /// How often a running tool looks whether it should stop.
 const TICK: Duration = Duration::from_millis(20);
+/// How long to wait for the rest of the output of a tool that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A program to run once, with its standard output and standard error as one stream of lines.
 #[derive(Debug, Clone)]
@@ -112,25 +114,41 @@ impl Tool {
     pub fn run(&self, cancel: &Cancel, mut each_line: impl FnMut(&str)) -> Result<ToolOutput> {
         cancel.check()?;
         let cannot = |error: std::io::Error| Error::host(format!("cannot run `{}`: {error}", self.line()));
-        let handle = self.expression().reader().map_err(cannot)?;
-        let handle = Arc::new(handle);
-        let overdue = Arc::new(AtomicBool::new(false));
-        let ended = Arc::new(AtomicBool::new(false));
-        let watchdog = self.watch(handle.pids(), cancel.clone(), Arc::clone(&ended), Arc::clone(&overdue));
-        let text = read_lines(&handle, &mut each_line);
-        ended.store(true, Ordering::Relaxed);
-        let _ = watchdog.join();
-        cancel.check()?;
-        if overdue.load(Ordering::Relaxed) {
-            let patience = humantime::format_duration(self.deadline);
-            let last = text.lines().next_back().unwrap_or("nothing");
-            return Err(Error::host(format!("`{}` did not end within {patience}; its last line: {last}", self.line())));
+        let handle = Arc::new(self.expression().reader().map_err(cannot)?);
+        let lines = read_lines(Arc::clone(&handle));
+        let mut text = String::new();
+        let mut take = |line: &str, text: &mut String| {
+            each_line(line.trim_end_matches(['\n', '\r']));
+            text.push_str(line);
+        };
+        let deadline = Instant::now() + self.deadline;
+        let status = loop {
+            match lines.recv_timeout(TICK) {
+                Ok(line) => take(&line, &mut text),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK / 10),
+            }
+            if let Some(output) = handle.try_wait().map_err(cannot)? {
+                break output.status;
+            }
+            if cancel.is_set() || Instant::now() >= deadline {
+                end(&handle);
+                cancel.check()?;
+                return Err(self.overdue(&text));
+            }
+        };
+        // Something that it left behind in another session may hold its output open for ever.
+        let deadline = Instant::now() + LAST_WORDS;
+        while let Ok(line) = lines.recv_deadline(deadline) {
+            take(&line, &mut text);
         }
-        match handle.try_wait() {
-            Ok(Some(output)) => Ok(ToolOutput { status: output.status, text }),
-            Ok(None) => Err(Error::host(format!("`{}` closed its output but did not end", self.line()))),
-            Err(error) => Err(cannot(error)),
-        }
+        Ok(ToolOutput { status, text })
+    }
+
+    fn overdue(&self, text: &str) -> Error {
+        let patience = humantime::format_duration(self.deadline);
+        let last = text.lines().next_back().unwrap_or("nothing");
+        Error::host(format!("`{}` did not end within {patience}; its last line: {last}", self.line()))
     }
 
     /// Runs it quietly.
@@ -158,42 +176,65 @@ impl Tool {
             Ok(())
         })
     }
-
-    /// A thread that ends the tool's group on cancel or deadline.
-    fn watch(
-        &self,
-        pids: Vec<u32>,
-        cancel: Cancel,
-        ended: Arc<AtomicBool>,
-        overdue: Arc<AtomicBool>,
-    ) -> std::thread::JoinHandle<()> {
-        let deadline = Instant::now() + self.deadline;
-        std::thread::spawn(move || {
-            while !ended.load(Ordering::Relaxed) {
-                let late = Instant::now() >= deadline;
-                if late || cancel.is_set() {
-                    overdue.store(late, Ordering::Relaxed);
-                    pids.iter().for_each(|pid| kill_group(*pid, Signal::TERM));
-                    std::thread::sleep(GRACE / 4);
-                    pids.iter().for_each(|pid| kill_group(*pid, Signal::KILL));
-                    return;
-                }
-                std::thread::sleep(TICK);
-            }
-        })
-    }
 }
 
-/// Reads until the tool has closed its output; a line that is not UTF-8 is shown with replacement characters.
-fn read_lines(handle: &duct::ReaderHandle, each_line: &mut impl FnMut(&str)) -> String {
-    let mut reader = BufReader::new(handle);
-    let mut text = String::new();
-    let mut line = Vec::new();
-    while matches!(reader.read_until(b'\n', &mut line), Ok(count) if count > 0) {
-        let shown = String::from_utf8_lossy(&line);
-        each_line(shown.trim_end_matches(['\n', '\r']));
-        text.push_str(&shown);
-        line.clear();
+/// Ends a tool with everything in its group.
+fn end(handle: &duct::ReaderHandle) {
+    handle.pids().into_iter().for_each(|pid| kill_group(pid, Signal::TERM));
+    let deadline = Instant::now() + GRACE / 4;
+    while Instant::now() < deadline && matches!(handle.try_wait(), Ok(None)) {
+        std::thread::sleep(TICK / 4);
     }
-    text
+    handle.pids().into_iter().for_each(|pid| kill_group(pid, Signal::KILL));
+    let _ = handle.kill();
+}
+
+/// A thread that reads lines until the output is closed; what is not UTF-8 is shown with replacement characters.
+fn read_lines(handle: Arc<duct::ReaderHandle>) -> Receiver<String> {
+    let (sender, receiver) = unbounded();
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(&*handle);
+        let mut line = Vec::new();
+        while matches!(reader.read_until(b'\n', &mut line), Ok(count) if count > 0) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Tool {
+        Tool::new("sh").args(["-c", script])
+    }
+
+    #[test]
+    fn both_streams_come_as_lines_and_the_status_is_told() {
+        let mut lines = Vec::new();
+        let tool = shell("echo out; echo err >&2; printf 'no end'; exit 3");
+        let output = tool.run(&Cancel::default(), |line| lines.push(line.to_string())).unwrap();
+        assert_eq!((lines.join("|").as_str(), output.status.code()), ("out|err|no end", Some(3)));
+        assert_eq!(output.tail(1), "no end");
+    }
+
+    #[test]
+    fn a_tool_that_takes_too_long_is_ended_and_its_last_line_quoted() {
+        let start = Instant::now();
+        let error = shell("echo busy; sleep 60").deadline(Duration::from_millis(200)).output(&Cancel::default());
+        assert!(error.unwrap_err().message.contains("its last line: busy"));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_a_tool_leaves_behind_in_another_session_is_not_waited_for() {
+        let start = Instant::now();
+        let output = shell("setsid sleep 30 & echo done").output(&Cancel::default()).unwrap();
+        assert_eq!(output.text, "done\n");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
 }

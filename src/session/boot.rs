@@ -27,10 +27,13 @@ pub enum Acceleration {
 
 /// A guest on its way up.
 pub(super) struct Starting {
-    pub(super) guest: Guest,
+    guest: Guest,
     accelerator: Accelerator,
     /// The boot is KVM's proof: failing it means TCG, not an error.
     is_proof: bool,
+    /// What KVM was refused for in this run; remembered once the same machine has booted under TCG, for then it was
+    /// KVM's fault and not the guest's.
+    refused: Option<Verdict>,
     started: Instant,
 }
 
@@ -57,7 +60,7 @@ pub(super) fn start(
     };
     let started = Instant::now();
     match launch(order, kernel, initramfs, accelerator) {
-        Ok(guest) => Ok(Starting { guest, accelerator, is_proof, started }),
+        Ok(guest) => Ok(Starting { guest, accelerator, is_proof, refused: None, started }),
         Err(error) if is_proof => fall_back(order, kernel, initramfs, journal, &error),
         Err(error) => Err(advise(order, error)),
     }
@@ -66,26 +69,32 @@ pub(super) fn start(
 /// Waits until the guest can take scripts.
 pub(super) fn finish(
     order: &Order<'_>,
-    starting: &mut Starting,
+    mut starting: Starting,
     kernel: &KernelBuild,
     initramfs: &Path,
     journal: &mut Journal<'_>,
-) -> Result<()> {
-    let patience = if starting.is_proof { PROOF } else { BOOT };
-    let ready = starting.guest.wait_ready(patience, order.cancel);
-    match ready {
-        Ok(()) if starting.is_proof => accelerator::remember(&Verdict::Proved, &order.qemu, order.cache),
-        Ok(()) => {}
-        Err(error) if starting.is_proof => {
-            *starting = fall_back(order, kernel, initramfs, journal, &error)?;
-            starting.guest.wait_ready(BOOT, order.cancel)?;
+) -> Result<Guest> {
+    if starting.is_proof {
+        match starting.guest.wait_ready(PROOF, order.cancel) {
+            Ok(()) => accelerator::remember(&Verdict::Proved, &order.qemu, order.cache),
+            Err(error) => {
+                // Gone before its successor writes the same logs.
+                drop(starting.guest);
+                starting = fall_back(order, kernel, initramfs, journal, &error)?;
+            }
         }
-        Err(error) => return Err(advise(order, error)),
     }
-    announce(order, starting, kernel, journal)
+    if !starting.is_proof {
+        starting.guest.wait_ready(BOOT, order.cancel).map_err(|error| advise(order, error))?;
+    }
+    if let Some(verdict) = &starting.refused {
+        accelerator::remember(verdict, &order.qemu, order.cache);
+    }
+    announce(order, &mut starting, kernel, journal)?;
+    Ok(starting.guest)
 }
 
-/// KVM did not pass: says why, remembers it, and starts under TCG.
+/// KVM did not pass: says why, and starts under TCG.
 fn fall_back(
     order: &Order<'_>,
     kernel: &KernelBuild,
@@ -95,13 +104,12 @@ fn fall_back(
 ) -> Result<Starting> {
     order.cancel.check()?;
     let verdict = Verdict::refused(error);
-    accelerator::remember(&verdict, &order.qemu, order.cache);
-    if let Verdict::Refused { why } = verdict {
+    if let Verdict::Refused { why } = &verdict {
         journal.note_accelerator(format!("KVM refused: {why}"));
     }
     let started = Instant::now();
     let guest = launch(order, kernel, initramfs, Accelerator::Tcg)?;
-    Ok(Starting { guest, accelerator: Accelerator::Tcg, is_proof: false, started })
+    Ok(Starting { guest, accelerator: Accelerator::Tcg, is_proof: false, refused: Some(verdict), started })
 }
 
 fn launch(order: &Order<'_>, kernel: &KernelBuild, initramfs: &Path, accelerator: Accelerator) -> Result<Guest> {

@@ -12,7 +12,7 @@ use crate::gdb::breakpoints;
 use crate::gdb::client::Stop;
 use crate::gdb::collect::Probed;
 use crate::guest::{Guest, GuestEvent, Stream};
-use crate::recipe::types::{ProbeSpec, StepSpec};
+use crate::recipe::types::StepSpec;
 use crate::report::model::StepResult;
 use crate::report::text::plural;
 
@@ -20,7 +20,7 @@ use crate::report::text::plural;
 const TICK: Duration = Duration::from_millis(20);
 /// How long the agent may take to carry out a kill, and the outputs to end after the exit, counted while the guest runs.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Output of one step that is kept; the rest is counted.
+/// Output of one step and stream that is kept; the rest is counted.
 const OUTPUT_LIMIT: usize = 1 << 20;
 
 /// Runs all steps, or until one does not end as it should.
@@ -48,6 +48,14 @@ pub(super) fn run(
             duration_ms: result.duration_ms,
         });
         journal.step(result);
+        let dropped = running.stdout.dropped + running.stderr.dropped;
+        if dropped > 0 {
+            let kept = OUTPUT_LIMIT >> 20;
+            journal.warn(format!(
+                "step `{}` wrote too much: {dropped} bytes after the first {kept} MiB were not kept",
+                step.name
+            ));
+        }
         watched?;
         let left = steps.len() - index - 1;
         if !as_expected && left > 0 {
@@ -67,6 +75,29 @@ fn nonce() -> u32 {
     u32::try_from(hash >> 32).unwrap_or_default()
 }
 
+/// What a step wrote to one stream, up to [`OUTPUT_LIMIT`].
+#[derive(Default)]
+struct Output {
+    kept: Vec<u8>,
+    dropped: usize,
+}
+
+impl Output {
+    fn take(&mut self, bytes: &[u8]) {
+        let room = OUTPUT_LIMIT.saturating_sub(self.kept.len()).min(bytes.len());
+        self.kept.extend_from_slice(&bytes[..room]);
+        self.dropped += bytes.len() - room;
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from_utf8_lossy(&self.kept).into_owned();
+        if self.dropped > 0 {
+            text.push_str(&format!("\n[kdbg: {} more bytes were not kept]\n", self.dropped));
+        }
+        text
+    }
+}
+
 /// A step on its way.
 struct Running<'a> {
     step: &'a StepSpec,
@@ -74,9 +105,8 @@ struct Running<'a> {
     started: Instant,
     /// How long the guest stood still since the step began: time that is not the step's.
     stood_still: Duration,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    dropped: usize,
+    stdout: Output,
+    stderr: Output,
     exit_code: Option<i32>,
     open_streams: u8,
     /// When, in the step's own time, it was killed or ended.
@@ -91,9 +121,8 @@ impl<'a> Running<'a> {
             id,
             started: Instant::now(),
             stood_still: Duration::ZERO,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            dropped: 0,
+            stdout: Output::default(),
+            stderr: Output::default(),
             exit_code: None,
             open_streams: 2,
             killed: None,
@@ -113,15 +142,8 @@ impl<'a> Running<'a> {
 
     fn hear(&mut self, event: GuestEvent) {
         match event {
-            GuestEvent::Output(stream, bytes) => {
-                let kept = match stream {
-                    Stream::Stdout => &mut self.stdout,
-                    Stream::Stderr => &mut self.stderr,
-                };
-                let room = OUTPUT_LIMIT.saturating_sub(kept.len()).min(bytes.len());
-                kept.extend_from_slice(&bytes[..room]);
-                self.dropped += bytes.len() - room;
-            }
+            GuestEvent::Output(Stream::Stdout, bytes) => self.stdout.take(&bytes),
+            GuestEvent::Output(Stream::Stderr, bytes) => self.stderr.take(&bytes),
             GuestEvent::OutputEnd(_, id) if id == self.id => self.open_streams = self.open_streams.saturating_sub(1),
             GuestEvent::Exit(id, code) if id == self.id => {
                 self.exit_code = Some(code);
@@ -133,16 +155,12 @@ impl<'a> Running<'a> {
     }
 
     fn result(&self) -> StepResult {
-        let mut stdout = String::from_utf8_lossy(&self.stdout).into_owned();
-        if self.dropped > 0 {
-            stdout.push_str(&format!("\n[kdbg: {} more bytes of output were not kept]\n", self.dropped));
-        }
         let timed_out = self.killed.is_some();
         StepResult {
             name: self.step.name.clone(),
             exit_code: self.exit_code.filter(|_| !timed_out),
-            stdout,
-            stderr: String::from_utf8_lossy(&self.stderr).into_owned(),
+            stdout: self.stdout.text(),
+            stderr: self.stderr.text(),
             duration_ms: millis(self.started.elapsed()),
             timed_out,
         }
@@ -173,11 +191,20 @@ impl Watch<'_, '_, '_, '_> {
                 },
                 default(TICK) => {}
             }
-            while let Some(stop) = self.armed.gdb.next_stop() {
-                let until = self.stopped(&stop)?;
-                running.stood_still += until.saturating_duration_since(stop.at);
-            }
+            self.serve_stops(running)?;
             self.check_time(running)?;
+        }
+        // A stop on another CPU may have come together with the exit.
+        while let Ok(incoming) = self.armed.gdb.incoming().try_recv() {
+            self.armed.gdb.take(incoming)?;
+        }
+        self.serve_stops(running)
+    }
+
+    fn serve_stops(&mut self, running: &mut Running<'_>) -> Result<()> {
+        while let Some(stop) = self.armed.gdb.next_stop() {
+            let until = self.stopped(&stop)?;
+            running.stood_still += until.saturating_duration_since(stop.at);
         }
         Ok(())
     }
@@ -232,22 +259,25 @@ impl Watch<'_, '_, '_, '_> {
 
     /// The probes that a stop belongs to: GDB names one, others may share its address.
     fn probes_at(&mut self, stop: &Stop) -> Result<Vec<usize>> {
-        if stop.said.contains("Error in testing") {
-            return Err(self.bad_condition(stop));
-        }
         let named = stop.breakpoint.and_then(|number| self.index_of(number));
+        if stop.said.contains("Error in testing") {
+            let mut said = stop.said.lines().skip_while(|line| !line.contains("Error in testing")).skip(1);
+            let why = said.next().unwrap_or("GDB gives no reason").trim();
+            return Err(self.bad_condition(named.unwrap_or_default(), why));
+        }
         let Some(named) = named else {
             let reason = stop.reason.as_deref().unwrap_or("no reason given");
             self.journal.warn(format!("the guest stopped where no probe is ({reason}); it was let run on"));
             return Ok(Vec::new());
         };
-        let mut probes = vec![named];
-        for (index, probe) in self.order.loaded.recipe.probes.iter().enumerate() {
-            if index != named && self.is_at(index, stop) && self.condition_holds(probe)? {
+        let here: Vec<usize> =
+            (0..self.armed.breakpoints.len()).filter(|index| *index == named || self.is_at(*index, stop)).collect();
+        let mut probes = Vec::new();
+        for index in here {
+            if self.condition_holds(index, index == named, stop)? {
                 probes.push(index);
             }
         }
-        probes.sort_unstable();
         Ok(probes)
     }
 
@@ -265,19 +295,21 @@ impl Watch<'_, '_, '_, '_> {
         })
     }
 
-    fn condition_holds(&mut self, probe: &ProbeSpec) -> Result<bool> {
-        let Some(condition) = &probe.when else { return Ok(true) };
-        let command = format!("-data-evaluate-expression {}", crate::gdb::mi::quote(condition));
-        let answer = self.armed.gdb.ask(&command, self.order.cancel)?;
-        Ok(answer.value().and_then(crate::gdb::mi::number).is_none_or(|value| value != 0))
+    /// Whether the probe's condition holds, as far as GDB has not found that out already by naming the probe.
+    fn condition_holds(&mut self, index: usize, named: bool, stop: &Stop) -> Result<bool> {
+        let armed = self.armed.breakpoints.get(index).and_then(Option::as_ref);
+        let ours = armed.and_then(|armed| armed.condition.as_deref());
+        let spec = self.order.loaded.recipe.probes.get(index).and_then(|probe| probe.when.as_deref());
+        let Some(condition) = (if named { ours } else { spec }) else { return Ok(true) };
+        match self.armed.collector.holds(&mut self.armed.gdb, condition, stop, self.order.cancel)? {
+            Ok(holds) => Ok(holds),
+            Err(why) => Err(self.bad_condition(index, &why)),
+        }
     }
 
-    /// A condition that parsed but cannot be evaluated: GDB says so only when it stops.
-    fn bad_condition(&self, stop: &Stop) -> Error {
-        let index = stop.breakpoint.and_then(|number| self.index_of(number)).unwrap_or_default();
+    /// A condition that parsed but cannot be evaluated: that shows only at a stop.
+    fn bad_condition(&self, index: usize, why: &str) -> Error {
         let name = self.order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str());
-        let mut said = stop.said.lines().skip_while(|line| !line.contains("Error in testing")).skip(1);
-        let why = said.next().unwrap_or("GDB gives no reason").trim().to_string();
         self.order.loaded.diagnose(
             &format!("probes[{index}].when"),
             format!("probe `{name}`: this condition cannot be evaluated where the probe stops"),
@@ -292,6 +324,9 @@ impl Watch<'_, '_, '_, '_> {
         let Armed { gdb, collector, breakpoints } = &mut *self.armed;
         let entry = breakpoints.get(index).and_then(Option::as_ref).and_then(|armed| armed.entry.as_ref());
         let hit = collector.collect(gdb, Probed { spec: probe, entry }, number, stop, self.order.cancel)?;
+        for complaint in collector.complaints() {
+            self.journal.warn(complaint);
+        }
         if hit.frames.is_empty() {
             return Err(Error::debugger(format!(
                 "GDB could not read the stack at hit {number} of probe `{}`",
