@@ -76,6 +76,12 @@ impl<'a> Journal<'a> {
         self.report.warnings.push(text);
     }
 
+    pub(crate) fn warn_once(&mut self, text: String) {
+        if !self.report.warnings.contains(&text) {
+            self.warn(text);
+        }
+    }
+
     pub(crate) fn kernel(&mut self, kernel: &KernelBuild) {
         self.report.kernel = Some(KernelInfo {
             version: kernel.version.clone(),

@@ -303,8 +303,26 @@ impl Watch<'_, '_, '_, '_> {
         let Some(condition) = (if named { ours } else { spec }) else { return Ok(true) };
         match self.armed.collector.holds(&mut self.armed.gdb, condition, stop, self.order.cancel)? {
             Ok(holds) => Ok(holds),
+            Err(why) if self.has_several_locations(index) => {
+                self.skip(index, stop, &why);
+                Ok(false)
+            }
             Err(why) => Err(self.bad_condition(index, &why)),
         }
+    }
+
+    fn has_several_locations(&self, index: usize) -> bool {
+        let armed = self.armed.breakpoints.get(index).and_then(Option::as_ref);
+        armed.is_some_and(|armed| armed.locations.len() > 1)
+    }
+
+    /// In one copy of an inlined function a variable may be lost that others have: said once, and no hit.
+    fn skip(&mut self, index: usize, stop: &Stop, why: &str) {
+        let address = stop.address.as_deref().unwrap_or_default();
+        let name = self.order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str());
+        let text =
+            format!("probe `{name}`: its condition cannot be evaluated at {address} ({why}); stops there are no hits");
+        self.journal.warn_once(text);
     }
 
     /// A condition that parsed but cannot be evaluated: that shows only at a stop.

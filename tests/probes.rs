@@ -1,0 +1,87 @@
+//! Conditions, places and `show` at the edges: never a wrong hit, and never a word less than the user needs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use serde_json::Value;
+use support::{HIT, Place, probes_of_hits, recipe, slot};
+
+/// A recipe whose probes are these flow mappings, and that makes one hit of `tcp_v4_send_reset`.
+fn with_probes(probes: &[&str]) -> String {
+    let list: String = probes.iter().map(|probe| format!("  - {{ {probe} }}\n")).collect();
+    recipe(&[HIT]).replace("  - { name: rst, at: tcp_v4_send_reset }\n", &list)
+}
+
+fn run(probes: &[&str]) -> Value {
+    let _slot = slot();
+    Place::new().run(&with_probes(probes)).assert_passed()
+}
+
+#[test]
+fn a_false_condition_makes_no_hit_whatever_its_type() {
+    let report = run(&[
+        "name: always, at: tcp_v4_send_reset",
+        "name: boolean, at: tcp_v4_send_reset, when: (_Bool)0",
+        "name: enumerator, at: tcp_v4_send_reset, when: (enum skb_drop_reason)0",
+        "name: pointer, at: tcp_v4_send_reset, when: sk",
+        "name: true, at: tcp_v4_send_reset, when: skb",
+    ]);
+    assert_eq!(probes_of_hits(&report), ["always", "true"]);
+}
+
+#[test]
+fn a_condition_on_an_inlined_function_sees_its_variables() {
+    let report = run(&[
+        "name: ours, at: NF_HOOK, when: hook == 1 && skb != 0, limit: 1",
+        "name: never, at: NF_HOOK, when: hook == 77",
+    ]);
+    assert_eq!(probes_of_hits(&report), ["ours"]);
+    let innermost = &report["hits"][0]["frames"][0];
+    assert_eq!((&innermost["symbol"], &innermost["inlined"]), (&"NF_HOOK".into(), &true.into()));
+    let hook = innermost["args"].as_array().unwrap().iter().find(|var| var["name"] == "hook").unwrap();
+    assert_eq!(hook["value"], "1");
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("probe `never`: its condition cannot be evaluated at 0xffffffff8"), "{warnings}");
+}
+
+#[test]
+fn a_place_without_code_is_refused_at_its_line() {
+    for (at, texts) in [
+        ("'*0x1234'", &["no code at 0x1234"][..]),
+        ("'net/ipv4/tcp_ipv4.c:1'", &["no code at line 1 of net/ipv4/tcp_ipv4.c", "the next line with code is "][..]),
+    ] {
+        let _slot = slot();
+        Place::new().run(&with_probes(&[&format!("name: odd, at: {at}")])).assert_error(2, "recipe", texts);
+    }
+}
+
+#[test]
+fn a_show_entry_that_cannot_be_evaluated_is_told_once_with_the_reason() {
+    let two = "{ name: two, run: nc 127.0.0.1 9 < /dev/null; nc 127.0.0.1 9 < /dev/null, exit: 1 }";
+    let text = recipe(&[two])
+        .replace("at: tcp_v4_send_reset", "at: tcp_v4_send_reset, show: { odd: skb->nosuch, len: skb->len }");
+    let _slot = slot();
+    let report = Place::new().run(&text).assert_passed();
+    assert_eq!(probes_of_hits(&report), ["rst", "rst"]);
+    let warnings = report["warnings"].as_array().unwrap().iter().filter_map(Value::as_str);
+    let told: Vec<&str> = warnings.filter(|text| text.contains("`odd`")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("There is no member named nosuch"), "{told:?}");
+    let shown = |name: &str| {
+        let list = report["hits"][1]["shown"].as_array().unwrap();
+        list.iter().find(|var| var["name"] == name).unwrap()["why"].clone()
+    };
+    assert_eq!((shown("odd"), shown("len")), ("unreadable".into(), Value::Null));
+}
+
+#[test]
+fn too_much_output_is_cut_where_it_was_written_and_warned_of() {
+    let flood = "{ name: flood, run: yes | head -c 1500000 >&2; echo done }";
+    let _slot = slot();
+    let report = Place::new().run(&recipe(&[flood])).assert_passed();
+    let step = &report["trigger"][0];
+    assert_eq!(step["stdout"], "done\n");
+    assert!(step["stderr"].as_str().unwrap().ends_with("[kdbg: 451424 more bytes were not kept]\n"));
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("step `flood` wrote too much: 451424 bytes"), "{warnings}");
+}
