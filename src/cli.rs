@@ -26,6 +26,8 @@ pub enum Verb {
     /// Check, list recipes.
     #[command(subcommand)]
     Recipe(RecipeVerb),
+    /// Compare two runs: call paths, signatures, shown values, expectations.
+    Diff(DiffArgs),
     /// Show what this host has and lacks.
     Doctor(DoctorArgs),
     /// Runs a program that ends when kdbg does; kdbg's own use.
@@ -80,6 +82,20 @@ pub enum RecipeVerb {
         #[arg(default_value = "recipes")]
         folder: PathBuf,
     },
+}
+
+/// `kdbg diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A run directory, or its report.json.
+    #[arg(value_name = "RUN")]
+    pub first: PathBuf,
+    /// Another one.
+    #[arg(value_name = "RUN")]
+    pub second: PathBuf,
+    /// Print the difference as one JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `kdbg doctor`.

@@ -1,6 +1,7 @@
 //! The verbs of the command line, one a file; each reads like a description of the verb.
 
 pub mod build;
+pub mod diff;
 pub mod doctor;
 pub mod recipe;
 pub mod run;
@@ -26,6 +27,7 @@ pub fn dispatch(verb: Verb, cancel: &Cancel) -> Result<ExitCode> {
         Verb::Build(args) => build::build(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::Check { files }) => recipe::check(&files).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::List { folder }) => recipe::list(&folder).map(|()| ExitCode::SUCCESS),
+        Verb::Diff(args) => diff::diff(&args),
         Verb::Doctor(args) => doctor::run(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Supervise(_) => Ok(ExitCode::SUCCESS),
     }

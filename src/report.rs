@@ -3,6 +3,7 @@
 //! | file | holds | touches |
 //! | --- | --- | --- |
 //! | [`model`] | `report.json` as types; every other format is rendered from it | nothing |
+//! | [`diff`] | two reports → which paths, signatures, values and expectations differ | nothing |
 //! | [`expect`] | recipe + what was seen → which expectations held | nothing |
 //! | [`value`] | reading the values that GDB prints: numbers, names, text | nothing |
 //! | [`text`] | words for people: escaping, shortening, plurals, durations | nothing |
@@ -13,6 +14,7 @@
 //! Nothing in this room knows a screen ([`crate::ui`]), a debugger or a guest. The fields of `report.json` are
 //! described in docs/report.md.
 
+pub mod diff;
 pub mod expect;
 pub mod markdown;
 pub mod model;

@@ -5,11 +5,12 @@ use std::path::Path;
 use super::answer::Answer;
 use super::client::{Gdb, Stop};
 use super::mi::{self, Values};
-use super::symbols::{Symbols, base_name};
+use super::symbols::Symbols;
 use crate::error::{Error, Result};
 use crate::event::Cancel;
 use crate::recipe::point::ProbePoint;
 use crate::report::model::Location;
+use crate::report::path::plain_symbol;
 
 /// Settings under which values are read quickly, whole but bounded, and the same on every terminal.
 const SETTINGS: &[&str] = &[
@@ -208,7 +209,7 @@ fn set_condition(gdb: &mut Gdb, number: u64, condition: &str, cancel: &Cancel) -
 /// Where the probed function is declared, if that is one place.
 fn declaration(gdb: &mut Gdb, point: &ProbePoint, program: &Program<'_>, cancel: &Cancel) -> Result<Option<Place>> {
     let ProbePoint::Function(name) = point else { return Ok(None) };
-    let command = format!("-symbol-info-functions --name ^{}$", base_name(name));
+    let command = format!("-symbol-info-functions --name ^{}$", plain_symbol(name));
     let Answer::Done(values, _) = gdb.ask(&command, cancel)? else { return Ok(None) };
     let files = values.tuple("symbols").map(|symbols| symbols.tuples("debug")).unwrap_or_default();
     let [file] = files[..] else { return Ok(None) };

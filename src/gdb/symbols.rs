@@ -6,6 +6,7 @@ use std::path::Path;
 use object::{Object, ObjectSymbol, SymbolKind};
 
 use crate::error::{Error, IoContext, Result};
+use crate::report::path::plain_symbol;
 use crate::spelling::nearest;
 
 /// The functions of an ELF file, by address.
@@ -19,11 +20,6 @@ struct Function {
     start: u64,
     size: u64,
     name: String,
-}
-
-/// gcc's names for the copies that it makes of a function, without what it appends: `f.isra.0` → `f`.
-pub fn base_name(symbol: &str) -> &str {
-    symbol.split('.').next().unwrap_or(symbol)
 }
 
 impl Symbols {
@@ -62,7 +58,7 @@ impl Symbols {
 
     /// Function names that look like `wrong`, closest first.
     pub fn close_to(&self, wrong: &str) -> Vec<String> {
-        let names = self.functions.iter().map(|function| base_name(&function.name));
+        let names = self.functions.iter().map(|function| plain_symbol(&function.name));
         nearest(wrong, names).into_iter().map(String::from).collect()
     }
 }
@@ -78,7 +74,7 @@ pub struct Containing<'a> {
 impl Containing<'_> {
     /// Whether one of its names is `function`, a clone's suffix aside.
     pub fn is(&self, function: &str) -> bool {
-        self.aliases.iter().any(|alias| base_name(&alias.name) == function || alias.name == function)
+        self.aliases.iter().any(|alias| plain_symbol(&alias.name) == function || alias.name == function)
     }
 
     /// Its name; the longest-lived of several is the first.

@@ -40,6 +40,7 @@ const PURE: &[&str] = &[
     "recipe::point",
     "recipe::shape",
     "recipe::types",
+    "report::diff",
     "report::expect",
     "report::markdown",
     "report::model",
