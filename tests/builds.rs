@@ -307,6 +307,8 @@ fn a_memory_of_a_kernel_that_is_gone_is_not_believed() {
 
 /// A source package that no host has: kdbg has to ask apt for it.
 const PACKAGE: &str = "linux-source-5.999";
+/// Where the archive is in it.
+const PATH: &str = "usr/src/linux-source-5.999.tar.xz";
 
 /// The tree that it should hold.
 fn tree_of_package() -> Tree {
@@ -334,14 +336,10 @@ fn build_from(place: &Place, path: &str, archive: &[u8]) -> Ended {
     build_with_apt(place, &format!("cp '{}' .", deb.display()))
 }
 
-fn path_of_archive() -> String {
-    format!("usr/src/{PACKAGE}.tar.xz")
-}
-
 #[test]
 fn a_source_is_fetched_once_unpacked_and_built() {
     let place = Place::with_empty_cache();
-    let first = built(&build_from(&place, &path_of_archive(), &tree_of_package().pack(PACKAGE)));
+    let first = built(&build_from(&place, PATH, &tree_of_package().pack(PACKAGE)));
     assert_eq!((&first["cached"], &first["release"]), (&false.into(), &"5.999.7".into()));
     assert_eq!(place.cached("sources"), [format!("{PACKAGE}_1")]);
     let second = built(&build_with_apt(&place, "echo 'apt was asked'; exit 1"));
@@ -353,7 +351,7 @@ fn a_source_cut_short_is_refused_and_not_kept() {
     let whole = tree_of_package().pack(PACKAGE);
     for length in [0, 10, whole.len() / 2, whole.len() - 8] {
         let place = Place::with_empty_cache();
-        let ended = build_from(&place, &path_of_archive(), &whole[..length]);
+        let ended = build_from(&place, PATH, &whole[..length]);
         ended.assert_refused(4, &["cut short or damaged", "help: fetch it again"]);
         assert_eq!(place.cached("sources"), [""; 0], "{length} bytes");
     }
@@ -365,8 +363,8 @@ fn a_package_that_holds_no_source_is_refused_and_nothing_is_kept() {
     let poem = tempfile::tempdir().unwrap();
     fs::write(poem.path().join("README"), "a poem").unwrap();
     let cases = [
-        (&path_of_archive(), pack(poem.path(), "."), "it has no top folder"),
-        (&path_of_archive(), pack(poem.path(), PACKAGE), "Makefile of the kernel tree"),
+        (PATH, pack(poem.path(), "."), "it has no top folder"),
+        (PATH, pack(poem.path(), PACKAGE), "Makefile of the kernel tree"),
         ("usr/share/doc/README", Vec::new(), "the archive in linux-source-5.999"),
     ];
     for (path, archive, text) in cases {
@@ -422,7 +420,7 @@ fn ctrl_c_in_a_download_ends_it_and_keeps_nothing() {
 #[test]
 fn a_source_of_another_version_than_asked_is_named() {
     let place = Place::with_empty_cache();
-    let deb = package(place.path(), PACKAGE, &path_of_archive(), &tree_of_package().pack(PACKAGE));
+    let deb = package(place.path(), PACKAGE, PATH, &tree_of_package().pack(PACKAGE));
     offer(&place, "  Candidate: 5.999.7-1");
     place.fake("apt-get", &format!("cp '{}' .", deb.display()));
     let ended = start(&place, "version: '5.999.6'").wait_within(LIMIT);
