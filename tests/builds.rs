@@ -28,15 +28,22 @@ fn place_with(tree: &Tree) -> Place {
     place
 }
 
-/// Starts a build of what needs this line below `kernel`.
+/// Starts a build of what needs this below `kernel`.
 fn start(place: &Place, kernel: &str) -> Running {
     let recipe = place.file("test.yaml", &format!("name: test\nkernel: {{ config: [], {kernel} }}\n"));
+    start_file(place, &recipe)
+}
+
+fn start_file(place: &Place, recipe: &Path) -> Running {
     place.kdbg(&["build", recipe.to_str().unwrap(), "--json"])
 }
 
+/// What the mock needs below `kernel`.
+const MOCK: &str = "version: '6.1', options: { BAR: y }";
+
 /// Starts a build of the mock.
 fn start_mock(place: &Place) -> Running {
-    start(place, "version: '6.1', options: { BAR: y }")
+    start(place, MOCK)
 }
 
 /// Builds the mock to the end.
@@ -226,10 +233,9 @@ fn of_two_builds_at_once_one_works_and_the_other_waits() {
     let tree = Tree::doing(format!("until [ -e '{}' ]; do sleep 0.01; done", go.display()));
     tree.write(&place.path().join("cache/sources").join(SOURCE));
     let first = start_mock(&place);
-    place.process("make");
     support::wait_until(LIMIT, "make vmlinux", || (times_made(&place) > 0).then_some(()));
-    let second = start_mock(&place);
-    let bored = start_mock(&place);
+    // The same file, which is not written again while one of them reads it.
+    let [second, bored] = [(); 2].map(|()| start_file(&place, &place.path().join("test.yaml")));
     for waiting in [&second, &bored] {
         waiting.wait_for_words("another kdbg is building this kernel source; waiting for it");
     }

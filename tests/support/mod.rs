@@ -299,7 +299,12 @@ impl Running {
 
     /// Waits until kdbg has said `text` on its standard error.
     pub(crate) fn wait_for_words(&self, text: &str) {
-        wait_until(LIMIT, text, || self.stderr.text().contains(text).then_some(()));
+        wait_until(LIMIT, text, || {
+            let is_over = self.stderr.is_over();
+            let is_said = self.stderr.text().contains(text);
+            assert!(is_said || !is_over, "kdbg ended without a word of `{text}`");
+            is_said.then_some(())
+        });
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
