@@ -38,12 +38,9 @@ fn start_file(place: &Place, recipe: &Path) -> Running {
     place.kdbg(&["build", recipe.to_str().unwrap(), "--json"])
 }
 
-/// What the mock needs below `kernel`.
-const MOCK: &str = "version: '6.1', options: { BAR: y }";
-
 /// Starts a build of the mock.
 fn start_mock(place: &Place) -> Running {
-    start(place, MOCK)
+    start(place, "version: '6.1', options: { BAR: y }")
 }
 
 /// Builds the mock to the end.
@@ -143,12 +140,31 @@ fn an_option_that_is_lost_is_named_with_its_reason_and_nothing_is_compiled() {
     assert_eq!(times_made(&place), 0);
 }
 
-/// A make that leaves a process of another session behind, which holds make's output open.
+/// A place whose make leaves a process of another session behind, which holds make's output open, and goes on with
+/// `step`. No signal to make's group reaches that process.
+fn place_with_straggler(step: &str) -> Place {
+    let place = Place::with_empty_cache();
+    let gone = place.path().join("gone");
+    let gone = gone.display();
+    let straggler = format!("setsid sh -c \"touch '{gone}'; exec sleep 1000\" &");
+    let tree = Tree::doing(format!("{straggler} until [ -e '{gone}' ]; do sleep 0.01; done; {step}"));
+    tree.write(&place.path().join("cache/sources").join(SOURCE));
+    place
+}
+
 #[test]
 fn what_make_leaves_running_is_not_waited_for() {
-    let place = place_with(&Tree::doing("setsid sleep 1000 &"));
+    let place = place_with_straggler("true");
     let ended = start_mock(&place).wait_within(NOTICED);
     assert_eq!(built(&ended)["cached"], false);
+    place.process("sleep");
+}
+
+#[test]
+fn a_failure_of_make_does_not_wait_for_what_it_leaves_running() {
+    let place = place_with_straggler("echo 'ld: no moon'; exit 1");
+    start_mock(&place).wait_within(NOTICED).assert_refused(4, &["ld: no moon"]);
+    assert_nothing_filed(&place);
     place.process("sleep");
 }
 
@@ -200,11 +216,12 @@ fn ctrl_c_in_a_build_ends_all_of_it() {
 
 #[test]
 fn ctrl_c_does_not_wait_for_what_make_leaves_running() {
-    let place = place_with(&Tree::doing("setsid sleep 1000 & sleep 500"));
+    let place = place_with_straggler("exec tail -f /dev/null");
     let running = start_mock(&place);
-    place.process("sleep");
+    place.process("tail");
     running.signal(Signal::INT);
     running.wait_within(AFTERMATH).assert_refused(130, &["interrupted"]);
+    place.process("sleep");
 }
 
 #[test]
