@@ -5,6 +5,8 @@
 //! it is found, and how what was left behind is found.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
+pub(crate) mod kernel;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -137,6 +139,19 @@ impl Place {
         self.path = bin.into();
     }
 
+    /// One with a cache of its own, `cache/`, that is empty.
+    pub(crate) fn with_empty_cache() -> Place {
+        let mut place = Place::new();
+        place.move_cache(place.path().join("cache"));
+        place
+    }
+
+    /// What is in this folder of that cache, by name.
+    pub(crate) fn cached(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path().join("cache").join(folder)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    }
+
     /// Moves kdbg's cache.
     pub(crate) fn move_cache(&mut self, to: PathBuf) {
         self.cache = Some(to);
@@ -243,7 +258,7 @@ impl Process {
         marked.then(|| Process { pid, line: line.split_terminator('\0').map(String::from).collect() })
     }
 
-    fn executes(&self, program: &str) -> bool {
+    pub(crate) fn executes(&self, program: &str) -> bool {
         self.line.first().is_some_and(|first| Path::new(first).file_name().is_some_and(|name| name == program))
     }
 }
@@ -279,6 +294,16 @@ impl Running {
         wait_until(LIMIT, &what, || {
             let said = self.stdout.text();
             said.lines().any(|line| line.starts_with(&kind) && line.contains(text)).then_some(())
+        });
+    }
+
+    /// Waits until kdbg has said `text` on its standard error.
+    pub(crate) fn wait_for_words(&self, text: &str) {
+        wait_until(LIMIT, text, || {
+            let is_over = self.stderr.is_over();
+            let is_said = self.stderr.text().contains(text);
+            assert!(is_said || !is_over, "kdbg ended without a word of `{text}`");
+            is_said.then_some(())
         });
     }
 
