@@ -117,8 +117,9 @@ pub fn check(symbol: &str, value: &str) -> Result<(), Refusal> {
             "write `y`, `n`, `m`, a whole number or text in double quotes",
         );
     };
-    let plain = |c: char| c.is_ascii_alphanumeric() || " _.,:=+@%-".contains(c);
-    match text.chars().find(|&c| !plain(c) && !(c == '/' && GUEST_PATHS.contains(&symbol))) {
+    let slash = GUEST_PATHS.contains(&symbol);
+    let plain = |c: char| c.is_ascii_alphanumeric() || " _.,:=+@%-".contains(c) || (c == '/' && slash);
+    match text.chars().find(|&c| !plain(c)) {
         None => Ok(()),
         Some('/') => {
             refuse("the text holds `/`".into(), "only options that name a path in the guest may, such as DEFAULT_INIT")
