@@ -52,3 +52,63 @@ pub fn on_signals() -> Result<Cancel> {
     });
     Ok(cancel)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use clap::CommandFactory;
+
+    use crate::cli::Cli;
+
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            match entry.path() {
+                path if path.is_dir() => sources(&path, found),
+                path if path.extension().is_some_and(|extension| extension == "rs") => found.push(path),
+                _ => {}
+            }
+        }
+    }
+
+    /// What is wrong with a command line that a message names, without the leading `kdbg`.
+    fn objection(line: &str) -> Option<String> {
+        let mut command = Cli::command();
+        for word in line.split_whitespace() {
+            if let Some(flag) = word.strip_prefix("--") {
+                let flag = flag.split('=').next().unwrap_or(flag);
+                if !command.get_arguments().any(|argument| argument.get_long() == Some(flag)) {
+                    return Some(format!("no flag --{flag}"));
+                }
+            } else if command.has_subcommands() {
+                match command.find_subcommand(word).cloned() {
+                    Some(verb) => command = verb,
+                    None => return Some(format!("no verb {word}")),
+                }
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn messages_name_only_commands_that_exist() {
+        let mut files = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+        let opening = format!("{}kdbg ", '`');
+        let (mut seen, mut wrong) = (0, Vec::new());
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                for command in line.split(&opening).skip(1).filter_map(|rest| rest.split('`').next()) {
+                    seen += 1;
+                    let place = || format!("{}: kdbg {command}", file.display());
+                    wrong.extend(objection(command).map(|why| format!("{}: {why}", place())));
+                }
+            }
+        }
+        assert!(seen > 5 && wrong.is_empty(), "{seen} seen\n{}", wrong.join("\n"));
+        let bad = ["symbols x", "recipe new", "run RECIPE --kernel V"];
+        assert!(bad.into_iter().all(|line| objection(line).is_some()));
+        assert_eq!(objection("run RECIPE --install"), None);
+    }
+}

@@ -76,17 +76,24 @@ struct Entry {
     boot_size: u64,
 }
 
-/// The kernel for `request`: cached, or fetched, configured, checked, built and filed.
+/// The kernel for `request`: cached, or fetched, configured, checked, built and filed. What make says goes into `log`,
+/// or into `build.log` of the object folder.
 ///
 /// # Errors
 /// Anything on that way: no such source, a lost option, a file that does not compile, a full disk.
-pub fn obtain(request: &Request, cache: &Cache, events: &Events, cancel: &Cancel) -> Result<KernelBuild> {
+pub fn obtain(
+    request: &Request,
+    log: Option<&Path>,
+    cache: &Cache,
+    events: &Events,
+    cancel: &Cancel,
+) -> Result<KernelBuild> {
     let compiler = build::compiler(cancel)?;
     let source = match source::cached(&request.version, cache) {
         Some(source) => source,
         None => source::obtain(&request.version, cache, events, cancel)?,
     };
-    let order = Order { request, source: &source, compiler: &compiler, cache, events, cancel };
+    let order = Order { request, source: &source, compiler: &compiler, log, cache, events, cancel };
     if let Some(build) = order.known() {
         return Ok(build);
     }
@@ -96,6 +103,16 @@ pub fn obtain(request: &Request, cache: &Cache, events: &Events, cancel: &Cancel
     })?;
     // What the other one built may be just what is wanted.
     order.known().map_or_else(|| order.make(), Ok)
+}
+
+/// Whether [`obtain`] would answer `request` from the cache, without a source to fetch or make to run. Without gcc it
+/// would not: the compiler is part of a kernel's name.
+pub fn is_filed(request: &Request, cache: &Cache, cancel: &Cancel) -> bool {
+    let Some(source) = source::cached(&request.version, cache) else { return false };
+    build::compiler(cancel).is_ok_and(|compiler| {
+        let events = &Events::none();
+        Order { request, source: &source, compiler: &compiler, log: None, cache, events, cancel }.known().is_some()
+    })
 }
 
 /// The boot image of some kernel in the cache, for what any kernel will do.
@@ -109,6 +126,7 @@ struct Order<'a> {
     request: &'a Request,
     source: &'a KernelSource,
     compiler: &'a str,
+    log: Option<&'a Path>,
     cache: &'a Cache,
     events: &'a Events,
     cancel: &'a Cancel,
@@ -153,8 +171,9 @@ impl Order<'_> {
     }
 
     fn make(&self) -> Result<KernelBuild> {
-        let workshop =
-            Workshop { source: self.source, objects: self.objects(), events: self.events, cancel: self.cancel };
+        let objects = self.objects();
+        let log = self.log.map_or_else(|| objects.join("build.log"), Path::to_path_buf);
+        let workshop = Workshop { source: self.source, objects, log, events: self.events, cancel: self.cancel };
         let detail = format!("{} for Linux {}", self.request.label, self.source.version);
         let config = self.events.phase(Phase::Configure, detail, || {
             let config = workshop.configure(&self.request.options)?;
@@ -172,10 +191,9 @@ impl Order<'_> {
     }
 
     fn compile_and_file(&self, workshop: &Workshop<'_>, key: &str) -> Result<KernelBuild> {
-        let log = workshop.objects.join("build.log");
         let detail = format!("Linux {} with {}", self.source.version, self.request.label);
         let vmlinux = self.events.phase(Phase::Build, detail, || {
-            let vmlinux = workshop.compile(&log)?;
+            let vmlinux = workshop.compile()?;
             let summary = format!("Linux {} with {}", self.source.version, self.request.label);
             Ok((vmlinux, summary))
         })?;
@@ -230,4 +248,46 @@ fn build_id(path: &Path) -> Result<String> {
         object::File::parse(&*data).map_err(|error| Error::kernel(format!("vmlinux is not an ELF file: {error}")))?;
     let id = file.build_id().ok().flatten().ok_or_else(|| Error::kernel("vmlinux has no build-id"))?;
     Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_filed_when_the_same_request_led_to_a_whole_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, cancel) = (Cache::at(folder.path().into()).unwrap(), Cancel::default());
+        let request =
+            Request { version: "9.9".into(), options: Options::parse("CONFIG_A=y\n").unwrap(), label: "a".into() };
+        assert!(!is_filed(&request, &cache, &cancel), "no source");
+        let tree = cache.path("sources/linux-source-9.9_9.9.1-1");
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("Makefile"), "VERSION = 9\nPATCHLEVEL = 9\nSUBLEVEL = 1\n").unwrap();
+        fs::write(tree.join("Kconfig"), "").unwrap();
+        let Ok(compiler) = build::compiler(&cancel) else { return };
+        assert!(!is_filed(&request, &cache, &cancel), "never built");
+
+        let source = source::cached("9.9", &cache).unwrap();
+        let events = &Events::none();
+        let order = Order {
+            request: &request,
+            source: &source,
+            compiler: &compiler,
+            log: None,
+            cache: &cache,
+            events,
+            cancel: &cancel,
+        };
+        order.remember("k").unwrap();
+        let entry = cache.path("kernels/k");
+        fs::create_dir_all(&entry).unwrap();
+        let json = r#"{"source_id":"s","release":"9.9.1","build_id":"","compiler":"","vmlinux_size":2,"boot_size":1}"#;
+        for (name, text) in [("kernel.json", json), ("vmlinux", "xx"), ("boot.elf", "x")] {
+            fs::write(entry.join(name), text).unwrap();
+        }
+        assert!(is_filed(&request, &cache, &cancel));
+        fs::write(entry.join("vmlinux"), "x").unwrap();
+        assert!(!is_filed(&request, &cache, &cancel), "cut short");
+    }
 }

@@ -18,7 +18,7 @@ use crate::gdb::client::Gdb;
 use crate::gdb::collect::{Collector, PerCpu};
 use crate::gdb::symbols::Symbols;
 use crate::guest::image::{self, Contents};
-use crate::kernel::kconfig::{self, Options};
+use crate::kernel::kconfig::{self, Options, Refusal, Setting};
 use crate::kernel::{self, KernelBuild, Request};
 use crate::recipe::{Loaded, ProbePoint, Resolved};
 use crate::report::model::Report;
@@ -101,28 +101,41 @@ pub fn forget_journal(run_dir: &RunDir) {
 pub fn obtain_kernel(order: &Order<'_>) -> Result<KernelBuild> {
     let spec = &order.loaded.recipe.kernel;
     let request = kernel_request(order.loaded, order.resolved)?;
-    let build = kernel::obtain(&request, order.cache, order.events, order.cancel)?;
+    let log = order.run_dir.file("build.log");
+    let build = kernel::obtain(&request, Some(&log), order.cache, order.events, order.cancel)?;
     let state = if build.cached { "cached" } else { "built" };
     order.events.fact("kernel", format!("{} {}  {state} {}", build.release, spec.config.join("+"), build.key));
     Ok(build)
 }
 
-/// What the recipe asks of a kernel: its fragments, then its options, the later winning.
+/// What the recipe asks of a kernel: its fragments, then its options, the later winning. The gate on the way to make:
+/// nothing gets by [`kconfig::check`].
 ///
 /// # Errors
-/// A fragment has a line that is no option.
+/// A fragment has a line that is no option, or something is asked for that may not be.
 pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
     let spec = &loaded.recipe.kernel;
     let mut options = Options::default();
     for fragment in &resolved.fragments {
-        let parsed = Options::parse(&fragment.text).map_err(|bad| {
-            Error::recipe(format!("{} line {}: `{}` is not a Kconfig option", fragment.origin, bad.line, bad.text))
-                .hint("write `CONFIG_NAME=y`, `CONFIG_NAME=n`, `# CONFIG_NAME is not set` or a `#` comment")
-        })?;
-        options.merge(&parsed);
+        for setting in kconfig::settings(&fragment.text) {
+            let Setting { line, symbol, value } = setting.map_err(|bad| {
+                Error::recipe(format!("{} line {}: `{}` is not a Kconfig option", fragment.origin, bad.line, bad.text))
+                    .hint("write `CONFIG_NAME=y`, `CONFIG_NAME=n`, `# CONFIG_NAME is not set` or a `#` comment")
+            })?;
+            kconfig::check(symbol, value).map_err(|Refusal { why, help }| {
+                let place = format!("{} line {line}", fragment.origin);
+                Error::recipe(format!("{place}: CONFIG_{symbol} cannot be asked for: {why}")).hint(help)
+            })?;
+            options.set(symbol, value);
+        }
     }
     for (symbol, value) in &spec.options {
-        options.set(symbol, &kconfig::quoted(&value.0));
+        let value = kconfig::quoted(&value.0);
+        kconfig::check(symbol, &value).map_err(|Refusal { why, help }| {
+            let at = format!("kernel.options.{symbol}");
+            loaded.diagnose(&at, format!("`{symbol}` cannot be set to this"), why, &[help.into()])
+        })?;
+        options.set(symbol, &value);
     }
     let version = spec.version.first().cloned().unwrap_or_default();
     Ok(Request { version, options, label: spec.config.join("+") })
@@ -227,5 +240,44 @@ fn explain(
                 &helps,
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe;
+
+    /// What is asked of a kernel by a recipe with these `options`, in a folder with that fragment `mine`.
+    fn asked(options: &str, fragment: &str) -> Result<Request> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("kconfigs")).unwrap();
+        std::fs::write(folder.path().join("kconfigs/mine.config"), fragment).unwrap();
+        let text = format!("name: a\nkernel:\n  version: \"6.1\"\n  config: [mine]\n  options: {options}\n");
+        std::fs::write(folder.path().join("a.yaml"), text).unwrap();
+        let loaded = recipe::load(&folder.path().join("a.yaml")).unwrap();
+        kernel_request(&loaded, &recipe::resolve(&loaded).unwrap()).map_err(|error| {
+            let message = error.message.replace(folder.path().to_str().unwrap(), "DIR");
+            Error { message, ..error }
+        })
+    }
+
+    #[test]
+    fn options_and_fragments_are_merged() {
+        let request = asked("{ B: y, LOCALVERSION: -mine }", "CONFIG_A=y\n# CONFIG_B is not set\n").unwrap();
+        assert_eq!(request.options.to_fragment(), "CONFIG_A=y\nCONFIG_B=y\nCONFIG_LOCALVERSION=\"-mine\"\n");
+    }
+
+    #[test]
+    fn nothing_that_make_would_run_gets_to_make() {
+        let error = asked(r#"{ LOCALVERSION: "$(touch x)$(shell touch y)" }"#, "").unwrap_err();
+        assert_eq!(error.kind, crate::error::ErrorKind::Recipe);
+        for part in ["`LOCALVERSION` cannot be set to this", "DIR/a.yaml:5:", "the text holds `$`"] {
+            assert!(error.message.contains(part), "{part}: {error}");
+        }
+        let error = asked("{}", "CONFIG_A=y\nCONFIG_LOCALVERSION=\"$(shell id)\"\n").unwrap_err();
+        let expected = "DIR/kconfigs/mine.config line 2: CONFIG_LOCALVERSION cannot be asked for: the text holds `$`";
+        assert_eq!(error.message, expected);
+        assert!(asked("{ INITRAMFS_SOURCE: shadow }", "").is_err());
     }
 }

@@ -1,7 +1,9 @@
 //! Where things are kept: the cache that all runs share, and the directory of one run.
 //!
 //! Cache entries are built in `staging/`, beside their place, and renamed into it under a lock, so that no half-written
-//! entry is ever seen. What a killed kdbg left in `staging/` is swept by the next one.
+//! entry is ever seen. What a killed kdbg left in `staging/` is swept by the next one: a folder there is locked as long as
+//! its kdbg lives. Locks are the kernel's (flock), so that they hold between containers that share a cache, where a
+//! process id says nothing.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -13,6 +15,9 @@ use etcetera::BaseStrategy;
 
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
+
+/// The lock between making a folder in `staging/` and sweeping.
+const SWEEP: &str = "staging";
 
 /// The environment variable that moves the cache.
 pub const CACHE_VARIABLE: &str = "KDBG_CACHE_DIR";
@@ -74,16 +79,13 @@ impl Cache {
 
     /// Takes the lock called `name`, waiting for another kdbg to let go of it; `on_wait` is called once if it has to.
     ///
+    /// The one wait without a deadline: the other kdbg may build for an hour, and its own waits have deadlines. A kdbg
+    /// that dies lets go, and an interrupt ends the wait.
+    ///
     /// # Errors
     /// The lock file cannot be opened, or kdbg was interrupted while waiting.
     pub fn lock(&self, name: &str, cancel: &Cancel, on_wait: impl FnOnce()) -> Result<Lock> {
-        let path = self.path("locks").join(format!("{name}.lock"));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .or_host(format!("open the lock {}", path.display()))?;
+        let (path, file) = self.lock_file(name)?;
         let mut on_wait = Some(on_wait);
         loop {
             match file.try_lock() {
@@ -100,30 +102,54 @@ impl Cache {
         }
     }
 
+    fn lock_file(&self, name: &str) -> Result<(PathBuf, File)> {
+        let path = self.path("locks").join(format!("{name}.lock"));
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        let file = file.or_host(format!("open the lock {}", path.display()))?;
+        Ok((path, file))
+    }
+
     /// A new folder in `staging/`, deleted when dropped unless it was [published](Staging::publish).
     ///
     /// # Errors
     /// The folder cannot be made.
     pub fn stage(&self) -> Result<Staging> {
-        let prefix = format!("{}-", std::process::id());
+        // No sweep between making the folder and locking it; a sweep holds this only while it looks.
+        let (_, sweeping) = self.lock_file(SWEEP)?;
+        sweeping.lock_shared().or_host("lock the cache's staging folder")?;
         let folder = tempfile::Builder::new()
-            .prefix(&prefix)
+            .prefix("entry-")
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir_in(self.path("staging"))
             .or_host("make a folder in the cache")?;
-        Ok(Staging { folder })
+        let lock = File::open(folder.path()).or_host("open a folder in the cache")?;
+        lock.try_lock().map_err(std::io::Error::from).or_host("lock a folder in the cache")?;
+        Ok(Staging { folder, _lock: Lock { _file: lock } })
     }
 
-    /// Deletes what killed processes left in `staging/`.
+    /// Deletes what killed processes left in `staging/`: the folders that nobody holds a lock on.
     fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(self.path("staging")) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let owner = name.to_string_lossy().split('-').next().and_then(|pid| pid.parse::<u32>().ok());
-            if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+        for (path, _lock) in self.abandoned() {
+            let _ = fs::remove_dir_all(path);
         }
+    }
+
+    /// The folders in `staging/` that nobody works on, locked now; none while another kdbg makes one or looks.
+    fn abandoned(&self) -> Vec<(PathBuf, Lock)> {
+        let Ok((_, sweeping)) = self.lock_file(SWEEP) else { return Vec::new() };
+        let entries = match sweeping.try_lock() {
+            Ok(()) => fs::read_dir(self.path("staging")),
+            Err(_) => return Vec::new(),
+        };
+        let folders = entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        folders
+            .filter_map(|path| {
+                let file = File::open(&path).ok()?;
+                file.try_lock().ok()?;
+                Some((path, Lock { _file: file }))
+            })
+            .collect()
     }
 }
 
@@ -137,6 +163,8 @@ pub struct Lock {
 #[derive(Debug)]
 pub struct Staging {
     folder: tempfile::TempDir,
+    /// On the folder itself, so that no sweep takes it.
+    _lock: Lock,
 }
 
 impl Staging {
@@ -294,13 +322,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_process_staged_is_swept() {
+    fn what_nobody_holds_is_swept_whatever_its_name() {
         let (_folder, cache) = cache();
-        fs::create_dir(cache.path("staging/4194305-x")).unwrap(); // above the kernel's largest possible pid
+        // The second name is that of a living process, as seen from here.
+        let left = ["4194305-x".into(), format!("{}-x", std::process::id()), "entry-x".into()];
+        let left = left.map(|name: String| cache.path("staging").join(name));
+        left.iter().for_each(|path| fs::create_dir(path).unwrap());
         let own = cache.stage().unwrap();
+        // What another container's kdbg works on: a process id that means nothing here, and a lock.
+        let foreign = cache.path("staging/4194306-x");
+        fs::create_dir(&foreign).unwrap();
+        let held = File::open(&foreign).unwrap();
+        held.try_lock().unwrap();
         cache.sweep();
-        assert!(!cache.path("staging/4194305-x").exists());
-        assert!(own.path().exists());
+        assert!(left.iter().all(|path| !path.exists()));
+        assert!(own.path().exists() && foreign.exists());
+        drop(held);
+        cache.sweep();
+        assert!(!foreign.exists() && own.path().exists());
     }
 
     #[test]

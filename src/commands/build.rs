@@ -41,9 +41,11 @@ pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     let (events, screen) = ui::start(ui::Mode::detect(false));
     let request = session::kernel_request(&loaded, &resolved)?;
     let cache = Cache::open()?;
-    let needs = needs_for(&Purpose::BUILD, &loaded.recipe.kernel.version);
-    check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
-    let build = kernel::obtain(&request, &cache, &events, cancel)?;
+    if !kernel::is_filed(&request, &cache, cancel) {
+        let needs = needs_for(&Purpose::BUILD, &loaded.recipe.kernel.version);
+        check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
+    }
+    let build = kernel::obtain(&request, None, &cache, &events, cancel)?;
     screen.finish();
     let text = if args.json { as_json(&build, millis(start.elapsed()))? } else { as_text(&build, &request.label) };
     ui::print(&text).or_host("write to standard output")

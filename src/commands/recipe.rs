@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
 use crate::recipe::{self, Loaded};
+use crate::session;
 
 /// `kdbg recipe check`: loads and resolves each file. Prints a line for each good one; the error holds all that is
 /// wrong with the others.
@@ -41,7 +42,8 @@ fn list_into(dir: &Path, out: &mut impl Write) -> Result<()> {
     let files = recipe::load::recipes_in(dir);
     if files.is_empty() {
         let none = Error::recipe(format!("there are no recipes in {}", dir.display()));
-        return Err(none.hint("`kdbg recipe new` writes one to start from"));
+        return Err(none
+            .hint("name a folder that holds some: `kdbg recipe list FOLDER`; docs/recipe.md shows how to write one"));
     }
     let recipes: Vec<_> = files.iter().map(|file| (file.display().to_string(), recipe::load(file))).collect();
     let width = recipes.iter().map(|(file, _)| file.chars().count()).max().unwrap_or(0);
@@ -57,7 +59,7 @@ fn list_into(dir: &Path, out: &mut impl Write) -> Result<()> {
 
 fn load_and_resolve(file: &Path) -> Result<Loaded> {
     let loaded = recipe::load(file)?;
-    recipe::resolve(&loaded)?;
+    session::kernel_request(&loaded, &recipe::resolve(&loaded)?)?;
     Ok(loaded)
 }
 

@@ -8,14 +8,14 @@ use crate::cli::RunArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Event, Events};
 use crate::host::check;
-use crate::host::needs::{Purpose, needs_for};
+use crate::host::needs::{Purpose, needs_with_image};
 use crate::host::system::System;
 use crate::report::markdown::{self, NoSources, Sources};
 use crate::report::model::{Outcome, Report};
 use crate::report::sources::KernelTree;
 use crate::session::{self, Ended, Order};
 use crate::store::{Cache, RunDir};
-use crate::{recipe, ui};
+use crate::{kernel, recipe, ui};
 
 /// Runs the recipe, writes the report, shows the result.
 ///
@@ -28,7 +28,9 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
     let mode = ui::Mode::detect(args.json);
     let (events, screen) = ui::start(mode);
     let cache = Cache::open()?;
-    let needs = needs_for(&Purpose::RUN, &loaded.recipe.kernel.version);
+    let filed = kernel::is_filed(&session::kernel_request(&loaded, &resolved)?, &cache, cancel);
+    let purposes: &[Purpose] = if filed { &Purpose::GUEST } else { &Purpose::RUN };
+    let needs = needs_with_image(purposes, &loaded.recipe.kernel.version, &resolved.image.spec.programs);
     let host = System::here(&Cache::place()?);
     check::ensure(&needs, args.install, &host, &events, cancel)?;
     let run_dir = RunDir::create(&loaded.recipe.name, args.out.as_deref())?;

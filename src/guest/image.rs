@@ -63,17 +63,25 @@ fn publish(path: &Path, archive: &[u8]) -> Result<()> {
 
 /// A program of the host that runs without libraries.
 fn static_program(name: &str) -> Result<Vec<u8>> {
-    let install = "`kdbg doctor --install` installs what an image needs";
+    let install = how_to_get(name);
     let path = which::which(name)
-        .map_err(|_| Error::host(format!("the image needs {name}, which is not on this host")).hint(install))?;
+        .map_err(|_| Error::host(format!("the image needs {name}, which is not on this host")).hint(&install))?;
     let data = fs::read(&path).or_host(format!("read {}", path.display()))?;
     match is_static(&data) {
         Some(true) => Ok(data),
         Some(false) => {
             Err(Error::host(format!("{} needs shared libraries; the image needs a static {name}", path.display()))
-                .hint(format!("install the static one (Debian: {name}-static); {install}")))
+                .hint(install))
         }
         None => Err(Error::host(format!("{} is not an ELF program", path.display())).hint(install)),
+    }
+}
+
+/// What brings a static program: kdbg knows a package for busybox alone.
+fn how_to_get(name: &str) -> String {
+    match name {
+        "busybox" => "`kdbg doctor --install` installs a static busybox".into(),
+        _ => format!("put a statically linked {name} on PATH, or take it out of the image's `programs`"),
     }
 }
 
@@ -141,6 +149,14 @@ mod tests {
         }
         assert!(names.contains(&("dev/console".into(), CONSOLE, 0)));
         assert_eq!(names.last(), Some(&("init".into(), PROGRAM, 0)));
+    }
+
+    #[test]
+    fn only_what_can_be_installed_is_promised() {
+        let hint = |name| static_program(name).unwrap_err().hint.unwrap();
+        let expected = "put a statically linked kdbg-no-such on PATH, or take it out of the image's `programs`";
+        assert_eq!(hint("kdbg-no-such"), expected);
+        assert!(how_to_get("busybox").contains("kdbg doctor --install"));
     }
 
     #[test]

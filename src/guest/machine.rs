@@ -2,7 +2,8 @@
 //!
 //! Pure: no file, no process. Nothing in here comes from a recipe but numbers (rule 1 of the design).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -145,7 +146,9 @@ impl Args {
 
     fn chardev(&mut self, id: &str, path: &Path, mode: &str) {
         let mut value = OsString::from(format!("socket,id={id},{mode},path="));
-        value.push(path);
+        // A comma ends a value of QEMU's options, two are one.
+        let parts: Vec<&[u8]> = path.as_os_str().as_bytes().split(|byte| *byte == b',').collect();
+        value.push(OsStr::from_bytes(&parts.join(&b",,"[..])));
         self.option("-chardev", value);
     }
 }
@@ -180,6 +183,12 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part}\nin {line}");
         }
+    }
+
+    #[test]
+    fn a_comma_in_a_path_stays_in_the_path() {
+        let args = machine().args(&Sockets(Path::new("/a,b/s")));
+        assert!(args.contains(&"socket,id=qmp,server=off,path=/a,,b/s/qmp".into()), "{args:?}");
     }
 
     #[test]

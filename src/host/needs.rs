@@ -33,6 +33,8 @@ pub enum Purpose {
 impl Purpose {
     /// All that `kdbg run` works through, from nothing.
     pub const RUN: [Purpose; 5] = [Purpose::Source, Purpose::Build, Purpose::Image, Purpose::Boot, Purpose::Debug];
+    /// What `kdbg run` still works through when the kernel is filed.
+    pub const GUEST: [Purpose; 3] = [Purpose::Image, Purpose::Boot, Purpose::Debug];
     /// All that `kdbg build` works through.
     pub const BUILD: [Purpose; 2] = [Purpose::Source, Purpose::Build];
 }
@@ -206,7 +208,7 @@ impl Need {
 
 /// What the host must have to do `purposes` for kernels of these versions (`6.1` or `6.1.192`).
 ///
-/// In the order of the work: source, build, image, boot, debug. Each need appears once.
+/// In the order of the work: source, build, image, boot, debug. Each need appears once. The image is the default one.
 pub fn needs_for(purposes: &[Purpose], kernels: &[impl AsRef<str>]) -> Vec<Need> {
     let mut series: Vec<String> = kernels.iter().map(|version| series_of(version.as_ref())).collect();
     series.sort_by_key(|text| Version::parse(text));
@@ -218,6 +220,27 @@ pub fn needs_for(purposes: &[Purpose], kernels: &[impl AsRef<str>]) -> Vec<Need>
         .chain(guest_needs())
         .filter(|need| need.purposes.iter().any(|purpose| purposes.contains(purpose)))
         .collect()
+}
+
+/// [`needs_for`], for an image that holds `programs`, and not busybox unless that is among them.
+pub fn needs_with_image(purposes: &[Purpose], kernels: &[impl AsRef<str>], programs: &[String]) -> Vec<Need> {
+    let mut needs = needs_for(purposes, kernels);
+    let wanted = |need: &Need| programs.iter().any(|program| *program == need.id);
+    needs.retain(|need| need.purposes != [Purpose::Image] || wanted(need));
+    if purposes.contains(&Purpose::Image) {
+        for program in programs {
+            if !needs.iter().any(|need| need.id == program.as_str() && need.purposes.contains(&Purpose::Image)) {
+                needs.push(image_program(program));
+            }
+        }
+    }
+    needs
+}
+
+/// A program of an image. No package manager has a name for the static build of just any program.
+fn image_program(name: &str) -> Need {
+    let need = Need::program(name.to_owned(), Purpose::Image, "a program of the guest's image");
+    Need { packages: Packages::default(), ..need.version_by(None).statically_linked() }
 }
 
 /// `6.1` of `6.1.192`.
@@ -327,6 +350,23 @@ mod tests {
         let ids = ids(&needs);
         assert!(ids.contains(&"linux-source-6.1") && ids.contains(&"gcc") && ids.contains(&"gdb"), "{ids:?}");
         assert!(!ids.contains(&"qemu-system-x86_64") && !ids.contains(&"busybox"), "{ids:?}");
+    }
+
+    #[test]
+    fn an_images_programs_are_needs() {
+        let programs = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let image = |names: &[&str]| {
+            let needs = needs_with_image(&[Purpose::Image], &["6.1"], &programs(names));
+            needs.iter().map(|need| (need.id.to_string(), need.packages.of(Manager::Apt).is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(image(&["busybox"]), [("busybox".into(), true)]);
+        assert_eq!(image(&["nft", "nft"]), [("nft".into(), false)], "no busybox unless the image has it");
+        // A program that the host needs too, but there a dynamic one will do.
+        let needs = needs_with_image(&Purpose::RUN, &["6.1"], &programs(&["busybox", "perl"]));
+        let perls: Vec<_> = needs.iter().filter(|need| need.id == "perl").map(|need| &need.find).collect();
+        assert!(matches!(perls[..], [Find::Program { .. }, Find::StaticProgram { .. }]), "{perls:?}");
+        let build = needs_with_image(&Purpose::BUILD, &["6.1"], &programs(&["nft"]));
+        assert!(!ids(&build).contains(&"nft"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Drives make: configure, check, compile; and explains a compile that failed.
 //!
 //! One object folder per source and architecture is reused, so that make itself rebuilds only what a changed option
-//! touches. Its lock is held by the caller.
+//! touches. Its lock is held by the caller. All that make says goes into one log as it comes.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,12 +14,41 @@ use super::kconfig::{self, Lost, Options};
 use super::kconfig_tree::{Reason, Tree};
 use super::key::ARCH;
 use super::source::KernelSource;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
-use crate::process::{Tool, describe};
+use crate::process::{Tool, ToolOutput, describe};
 
 /// Longest a build may take: a slow laptop needs an hour for a big configuration.
 const DEADLINE: Duration = Duration::from_secs(4 * 3600);
+
+/// What make's environment says, whoever builds.
+const PINNED: [(&str, &str); 5] = [
+    ("LC_ALL", "C"),
+    ("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC"),
+    ("KBUILD_BUILD_USER", "kdbg"),
+    ("KBUILD_BUILD_HOST", "kdbg"),
+    ("KBUILD_BUILD_VERSION", "1"),
+];
+
+/// Variables that make or Kbuild take from the environment and that change what is built, or where.
+#[rustfmt::skip]
+const FOREIGN: [&str; 58] = [
+    "MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS", "MAKEFILES", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMOUT", "MAKE_TERMERR",
+    "ARCH", "SRCARCH", "SUBARCH", "CROSS_COMPILE", "CROSS_COMPILE_COMPAT", "LLVM", "LLVM_IAS", "O", "M", "V", "W", "C",
+    "CC", "CPP", "LD", "AR", "AS", "NM", "STRIP", "OBJCOPY", "OBJDUMP", "READELF", "PAHOLE", "LEX", "YACC", "AWK",
+    "HOSTCC", "HOSTCXX", "HOSTCFLAGS", "HOSTCXXFLAGS", "HOSTLDFLAGS", "HOSTLDLIBS", "HOSTPKG_CONFIG", "USERCFLAGS",
+    "USERLDFLAGS", "KCFLAGS", "KAFLAGS", "KCPPFLAGS", "KRUSTFLAGS", "CFLAGS", "CPPFLAGS", "AFLAGS", "ASFLAGS",
+    "LDFLAGS", "CFLAGS_KERNEL", "AFLAGS_KERNEL", "LDFLAGS_vmlinux", "LOCALVERSION", "SOURCE_DATE_EPOCH",
+    "INSTALL_MOD_STRIP",
+];
+
+/// Whether a variable of the user's environment is kept from make. [`PINNED`] ones are set, `KCONFIG_ALLCONFIG` too
+/// where it is read.
+fn is_foreign(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let ours = name == "KCONFIG_ALLCONFIG" || PINNED.iter().any(|(pinned, _)| *pinned == name);
+    !ours && (FOREIGN.contains(&name) || name.starts_with("KBUILD_") || name.starts_with("KCONFIG_"))
+}
 
 /// A source and the folder it is built in.
 #[derive(Debug)]
@@ -26,6 +57,8 @@ pub struct Workshop<'a> {
     pub source: &'a KernelSource,
     /// Kbuild's `O=`.
     pub objects: PathBuf,
+    /// What make says goes to the end of this file.
+    pub log: PathBuf,
     /// Where progress goes.
     pub events: &'a Events,
     /// Whether to stop.
@@ -36,21 +69,43 @@ impl Workshop<'_> {
     /// make, in the object folder, with everything that could differ between two machines pinned.
     fn make(&self, targets: &[&str]) -> Tool {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut output = std::ffi::OsString::from("O=");
+        let mut output = OsString::from("O=");
         output.push(&self.objects);
-        Tool::new("make")
+        let make = PINNED.iter().fold(Tool::new("make"), |make, (name, value)| make.env(*name, *value));
+        let foreign = std::env::vars_os().map(|(name, _)| name).filter(|name| is_foreign(name));
+        foreign
+            .fold(make, Tool::without_env)
             .arg("-C")
             .arg(&self.source.tree)
             .arg(output)
             .args([format!("ARCH={ARCH}"), format!("-j{jobs}"), "LOCALVERSION=".into()])
             .args(targets.iter().copied())
-            .env("LC_ALL", "C")
-            .env("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC")
-            .env("KBUILD_BUILD_USER", "kdbg")
-            .env("KBUILD_BUILD_HOST", "kdbg")
-            .env("KBUILD_BUILD_VERSION", "1")
-            .without_env("MAKEFLAGS")
             .deadline(DEADLINE)
+    }
+
+    /// Runs make: each line goes to the log, then to `each_line`.
+    ///
+    /// # Errors
+    /// It could not be started or took too long, which is the kernel's failure; or kdbg was interrupted.
+    fn drive(&self, make: &Tool, mut each_line: impl FnMut(&str)) -> Result<ToolOutput> {
+        let open = fs::OpenOptions::new().create(true).append(true).open(&self.log);
+        let mut log = open.or_host(format!("write {}", self.log.display()))?;
+        let mut unlogged = None;
+        let output = make.run(self.cancel, |line| {
+            unlogged = writeln!(log, "{line}").err().or(unlogged.take());
+            each_line(line);
+        });
+        if let Some(error) = unlogged {
+            self.events.warn(format!("{} is not whole: {error}", self.log.display()));
+        }
+        output.map_err(|error| match error.kind {
+            ErrorKind::Interrupted => error,
+            _ => Error { kind: ErrorKind::Kernel, ..error }.hint(self.see_log()),
+        })
+    }
+
+    fn see_log(&self) -> String {
+        format!("the whole output of make is in {}", self.log.display())
     }
 
     /// Writes the `.config` for `asked`, on top of nothing, and checks that every request survived.
@@ -61,9 +116,10 @@ impl Workshop<'_> {
         fs::create_dir_all(&self.objects).or_host(format!("make {}", self.objects.display()))?;
         let fragment = self.objects.join("kdbg.fragment");
         write_if_changed(&fragment, &asked.to_fragment())?;
+        fs::write(&self.log, "").or_host(format!("write {}", self.log.display()))?;
         let all = self.make(&["allnoconfig"]).env("KCONFIG_ALLCONFIG", fragment.as_os_str());
         for tool in [all, self.make(&["olddefconfig"])] {
-            let output = tool.output(self.cancel)?;
+            let output = self.drive(&tool, |_| {})?;
             if !output.status.success() {
                 return Err(failed_to_configure(&output.text));
             }
@@ -93,12 +149,12 @@ impl Workshop<'_> {
         Error::kernel(message).hint("add what is needed to `kernel.options` of the recipe, or take the option out")
     }
 
-    /// Compiles vmlinux and returns its path. `log` receives everything that make says.
+    /// Compiles vmlinux and returns its path.
     ///
     /// # Errors
     /// A file does not compile: the first compiler error is the message.
-    pub fn compile(&self, log: &Path) -> Result<PathBuf> {
-        self.prepare(log)?;
+    pub fn compile(&self) -> Result<PathBuf> {
+        self.prepare()?;
         let total = self.count_objects();
         let mut done = 0;
         let mut tick = |line: &str| {
@@ -107,22 +163,20 @@ impl Workshop<'_> {
                 self.events.send(Event::PhaseProgress { phase: Phase::Build, done, total, unit: Unit::Objects });
             }
         };
-        let output = self.make(&["vmlinux"]).run(self.cancel, &mut tick)?;
-        fs::write(log, &output.text).or_host(format!("write {}", log.display()))?;
+        let output = self.drive(&self.make(&["vmlinux"]), &mut tick)?;
         if output.status.success() {
             return Ok(self.objects.join("vmlinux"));
         }
-        Err(failed_to_compile(&output.text, &describe(output.status), log))
+        Err(failed_to_compile(&output.text, &describe(output.status), &self.see_log()))
     }
 
     /// Builds the tools and headers that everything else needs, so that the rest can be counted.
-    fn prepare(&self, log: &Path) -> Result<()> {
-        let output = self.make(&["prepare"]).output(self.cancel)?;
+    fn prepare(&self) -> Result<()> {
+        let output = self.drive(&self.make(&["prepare"]), |_| {})?;
         if output.status.success() {
             return Ok(());
         }
-        fs::write(log, &output.text).or_host(format!("write {}", log.display()))?;
-        Err(failed_to_compile(&output.text, &describe(output.status), log))
+        Err(failed_to_compile(&output.text, &describe(output.status), &self.see_log()))
     }
 
     /// How many objects make would build now. `make -n` ends in an error (it cannot link what it did not build) after
@@ -168,7 +222,7 @@ fn failed_to_configure(text: &str) -> Error {
 }
 
 /// The first error that a compiler, linker or make reported, with a few lines of what follows it.
-fn failed_to_compile(text: &str, status: &str, log: &Path) -> Error {
+fn failed_to_compile(text: &str, status: &str, see_log: &str) -> Error {
     let lines: Vec<&str> = text.lines().collect();
     let compiler = |line: &&str| line.contains(" error: ") || line.contains(" fatal error: ");
     let linker = |line: &&str| line.contains("undefined reference") || line.starts_with("ld:");
@@ -184,7 +238,7 @@ fn failed_to_compile(text: &str, status: &str, log: &Path) -> Error {
     if text.contains("No space left on device") {
         return error.hint("the disk is full: free about 4 GiB, or move the cache with KDBG_CACHE_DIR");
     }
-    error.hint(format!("the whole output of make is in {}", log.display()))
+    error.hint(see_log)
 }
 
 /// The compiler, as it enters the key: the first line of `gcc --version`. Asked once.
@@ -211,15 +265,76 @@ mod tests {
     #[test]
     fn the_first_compiler_error_is_shown_not_the_last_line_of_make() {
         let text = "  CC      a.o\na.c:3:1: error: unknown type name 'foo'\n    3 | foo x;\n      | ^~~\nmake[2]: *** [a.o] Error 1\nmake: *** [__sub-make] Error 2\n";
-        let error = failed_to_compile(text, "exit code 2", Path::new("build.log"));
+        let error = failed_to_compile(text, "exit code 2", "see build.log");
         assert!(error.message.contains("first error:\n  a.c:3:1: error: unknown type name 'foo'"), "{error}");
         assert!(error.hint.unwrap().contains("build.log"));
+    }
+
+    /// A tree whose Makefile says, when asked for `vmlinux`, what this test wants; and what compiling it comes to.
+    fn compile(rule: &str, cancel: &Cancel) -> (Result<PathBuf>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let makefile = format!("prepare:\n\t@echo preparing\nvmlinux:\n\t{rule}\n");
+        fs::write(folder.path().join("Makefile"), makefile).unwrap();
+        let source = KernelSource { id: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
+        let log = folder.path().join("build.log");
+        let (objects, events) = (folder.path().join("objects"), Events::none());
+        let workshop = Workshop { source: &source, objects, log: log.clone(), events: &events, cancel };
+        let result = workshop.compile();
+        (result, fs::read_to_string(log).unwrap_or_default())
+    }
+
+    #[test]
+    fn the_log_has_all_that_make_said() {
+        let (result, log) = compile("@echo one; echo 'a.c:1:1: error: x' >&2; exit 1", &Cancel::default());
+        let error = result.unwrap_err();
+        assert!(error.message.contains("a.c:1:1: error: x"), "{error}");
+        assert!(error.hint.unwrap().contains("build.log"));
+        assert!(log.contains("preparing\n") && log.contains("one\na.c:1:1: error: x\n"), "{log}");
+    }
+
+    #[test]
+    fn an_interrupted_build_keeps_its_log() {
+        let cancel = Cancel::default();
+        let flag = cancel.flag();
+        let later = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(500));
+            flag.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let (result, log) = compile("@echo begun; sleep 60", &cancel);
+        later.join().unwrap();
+        assert_eq!(result.unwrap_err().kind, ErrorKind::Interrupted);
+        assert!(log.contains("begun\n"), "{log}");
+    }
+
+    #[test]
+    fn a_make_that_takes_too_long_is_the_kernels_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = KernelSource { id: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
+        let (events, cancel) = (Events::none(), Cancel::default());
+        let log = folder.path().join("build.log");
+        let workshop =
+            Workshop { source: &source, objects: "o".into(), log: log.clone(), events: &events, cancel: &cancel };
+        let slow = Tool::new("sh").args(["-c", "echo begun; sleep 60"]).deadline(Duration::from_millis(300));
+        let error = workshop.drive(&slow, |_| {}).unwrap_err();
+        assert_eq!((error.kind, error.kind.exit_code()), (ErrorKind::Kernel, 4), "{error}");
+        assert!(error.hint.unwrap().contains("build.log"));
+        assert_eq!(fs::read_to_string(log).unwrap(), "begun\n");
+    }
+
+    #[test]
+    fn the_users_environment_does_not_get_to_make() {
+        for name in ["KCFLAGS", "LLVM", "CC", "ARCH", "MAKEFLAGS", "KBUILD_OUTPUT", "KBUILD_EXTMOD", "KCONFIG_CONFIG"] {
+            assert!(is_foreign(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "HOME", "TMPDIR", "LC_ALL", "KBUILD_BUILD_USER", "KCONFIG_ALLCONFIG"] {
+            assert!(!is_foreign(OsStr::new(name)), "{name}");
+        }
     }
 
     #[test]
     fn a_full_disk_is_named() {
         let error =
-            failed_to_compile("x.s: fatal error: write: No space left on device\n", "exit code 2", Path::new("l"));
+            failed_to_compile("x.s: fatal error: write: No space left on device\n", "exit code 2", "see build.log");
         assert!(error.hint.unwrap().contains("disk is full"));
     }
 

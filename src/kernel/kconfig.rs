@@ -1,6 +1,6 @@
 //! Kconfig fragments: read, merge, and check that what was asked for is what came out.
 //!
-//! Pure: text in, values out. `olddefconfig` drops an option with an unmet dependency without a word; [`lost`] finds
+//! Pure: text in, values out. [`check`] is the gate that every value passes on its way to make. `olddefconfig` drops an option with an unmet dependency without a word; [`lost`] finds
 //! those, [`super::kconfig_tree`] finds out why.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,119 @@ pub struct BadLine {
     pub text: String,
 }
 
+/// One line of a fragment that sets something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting<'t> {
+    /// Line number from 1.
+    pub line: usize,
+    /// The symbol, without `CONFIG_`.
+    pub symbol: &'t str,
+    /// The value, as it is written.
+    pub value: &'t str,
+}
+
+/// The settings of a fragment or a `.config`, line by line.
+pub fn settings(text: &str) -> impl Iterator<Item = Result<Setting<'_>, BadLine>> {
+    text.lines().enumerate().filter_map(|(index, line)| {
+        let (number, line) = (index + 1, line.trim());
+        let off = line.strip_prefix("# CONFIG_").and_then(|rest| rest.strip_suffix(" is not set"));
+        let set = || line.strip_prefix("CONFIG_").and_then(|rest| rest.split_once('='));
+        if let Some((symbol, value)) = off.map(|symbol| (symbol, "n")).or_else(set) {
+            return Some(Ok(Setting { line: number, symbol: symbol.trim(), value: value.trim() }));
+        }
+        let says_nothing = line.is_empty() || line.starts_with('#');
+        (!says_nothing).then(|| Err(BadLine { line: number, text: line.into() }))
+    })
+}
+
+/// String symbols that the build opens, includes or hands to a program as files of the host.
+const HOST_PATHS: [&str; 16] = [
+    "ACPI_CUSTOM_DSDT_FILE",
+    "BOOT_CONFIG_EMBED_FILE",
+    "BUILTIN_DTB_SOURCE",
+    "CFG80211_EXTRA_REGDB_KEYDIR",
+    "EXTRA_FIRMWARE",
+    "EXTRA_FIRMWARE_DIR",
+    "INITRAMFS_SOURCE",
+    "IPE_BOOT_POLICY",
+    "LOGO_LINUX_CLUT224_FILE",
+    "LOGO_LINUX_MONO_FILE",
+    "LOGO_LINUX_VGA16_FILE",
+    "MODULE_SIG_KEY",
+    "SYSTEM_BLACKLIST_HASH_LIST",
+    "SYSTEM_REVOCATION_KEYS",
+    "SYSTEM_TRUSTED_KEYS",
+    "UNUSED_KSYMS_WHITELIST",
+];
+
+/// String symbols whose slashes mean the guest's files: they end up in the kernel as text.
+const GUEST_PATHS: [&str; 9] = [
+    "CMDLINE",
+    "DEFAULT_INIT",
+    "EVM_X509_PATH",
+    "IMA_X509_PATH",
+    "MODPROBE_PATH",
+    "SECURITY_TOMOYO_ACTIVATION_TRIGGER",
+    "SECURITY_TOMOYO_POLICY_LOADER",
+    "STATIC_USERMODEHELPER_PATH",
+    "UEVENT_HELPER_PATH",
+];
+
+/// Why an option may not be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, in a few words.
+    pub why: String,
+    /// What would do.
+    pub help: &'static str,
+}
+
+/// Whether `symbol` may be set to `value`, which is written as in a `.config`.
+///
+/// make includes the finished configuration, and shell scripts source it: what either of them expands would run on the
+/// host. So a value holds nothing that they give a meaning to, and names no file of the host.
+///
+/// # Errors
+/// It may not.
+pub fn check(symbol: &str, value: &str) -> Result<(), Refusal> {
+    let refuse = |why: String, help| Err(Refusal { why, help });
+    if symbol.is_empty() || !symbol.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return refuse("this is not the name of a kernel option".into(), "a name has letters, digits and `_`");
+    }
+    if HOST_PATHS.contains(&symbol) && !matches!(value, "n" | "\"\"") {
+        return refuse(
+            format!("{symbol} names files of the host"),
+            "a recipe takes nothing from the host; leave the option out",
+        );
+    }
+    let number = value.strip_prefix('-').unwrap_or(value);
+    let digits = |text: &str, digit: fn(&char) -> bool| !text.is_empty() && text.chars().all(|c| digit(&c));
+    if matches!(value, "y" | "n" | "m")
+        || digits(number, char::is_ascii_digit)
+        || value.strip_prefix("0x").is_some_and(|hex| digits(hex, char::is_ascii_hexdigit))
+    {
+        return Ok(());
+    }
+    let Some(text) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return refuse(
+            format!("`{value}` is no value"),
+            "write `y`, `n`, `m`, a whole number or text in double quotes",
+        );
+    };
+    let slash = GUEST_PATHS.contains(&symbol);
+    let plain = |c: char| c.is_ascii_alphanumeric() || " _.,:=+@%-".contains(c) || (c == '/' && slash);
+    match text.chars().find(|&c| !plain(c)) {
+        None => Ok(()),
+        Some('/') => {
+            refuse("the text holds `/`".into(), "only options that name a path in the guest may, such as DEFAULT_INIT")
+        }
+        Some(character) => refuse(
+            format!("the text holds `{}`", character.escape_debug()),
+            "make and the shell read it on the host: letters, digits, spaces and `_ . , : = + @ % -` are allowed",
+        ),
+    }
+}
+
 impl Options {
     /// Reads a fragment or a `.config`: `CONFIG_X=y`, `# CONFIG_X is not set`, comments and blank lines.
     ///
@@ -25,16 +138,9 @@ impl Options {
     /// The first line that is none of these.
     pub fn parse(text: &str) -> Result<Options, BadLine> {
         let mut options = Options::default();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if let Some(symbol) = line.strip_prefix("# CONFIG_").and_then(|rest| rest.strip_suffix(" is not set")) {
-                options.set(symbol, "n");
-            } else if line.is_empty() || line.starts_with('#') {
-            } else if let Some((symbol, value)) = line.strip_prefix("CONFIG_").and_then(|rest| rest.split_once('=')) {
-                options.set(symbol, value.trim());
-            } else {
-                return Err(BadLine { line: index + 1, text: line.into() });
-            }
+        for setting in settings(text) {
+            let Setting { symbol, value, .. } = setting?;
+            options.set(symbol, value);
         }
         Ok(options)
     }
@@ -111,6 +217,54 @@ mod tests {
     #[test]
     fn a_line_that_is_no_option_is_named() {
         assert_eq!(Options::parse("CONFIG_A=y\nNET=y\n"), Err(BadLine { line: 2, text: "NET=y".into() }));
+    }
+
+    #[test]
+    fn what_make_or_a_shell_would_expand_is_refused() {
+        for value in ["y", "n", "m", "0", "1000", "-1", "0x1fF", "\"\"", "\"cubic\"", "\"a b_c.d,e:f=g+h@i%j-k\""] {
+            assert_eq!(check("LOCALVERSION", value), Ok(()), "{value}");
+        }
+        for value in [
+            "\"$(touch /tmp/x)\"",
+            "\"$(shell touch x)\"",
+            "\"${HOME}\"",
+            "\"`id`\"",
+            "\"a;b\"",
+            "\"a|b\"",
+            "\"a&b\"",
+            "\"a#b\"",
+            "\"a\\b\"",
+            "\"a\"b\"",
+            "\"a'b\"",
+            "\"/etc\"",
+            "\"a\tb\"",
+            "\"\u{e9}\"",
+            "\"",
+            "\"open",
+            "bare",
+            "+1",
+            "-",
+            "0x",
+            "",
+            "y z",
+        ] {
+            assert!(check("LOCALVERSION", value).is_err(), "{value}");
+        }
+        for symbol in ["", "A B", "A$(id)", "A:", "A-B", "CONFIG\nX"] {
+            assert!(check(symbol, "y").is_err(), "{symbol}");
+        }
+    }
+
+    #[test]
+    fn paths_are_of_the_guest_or_refused() {
+        for symbol in HOST_PATHS {
+            assert!(check(symbol, "\"keys\"").is_err() && check(symbol, "y").is_err(), "{symbol}");
+            assert_eq!((check(symbol, "n"), check(symbol, "\"\"")), (Ok(()), Ok(())), "{symbol}");
+        }
+        for symbol in GUEST_PATHS {
+            assert_eq!(check(symbol, "\"/sbin/init\""), Ok(()), "{symbol}");
+            assert!(check(symbol, "\"/sbin/$init\"").is_err(), "{symbol}");
+        }
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Kernel sources: found in the cache, or fetched from the distribution's source package and unpacked there.
 //!
-//! `sources/<package>_<version>/` holds an unpacked tree, published whole. No root is needed: `apt-get download` fetches
+//! `sources/<package>_<version>/` holds an unpacked tree, published whole; an archive that lay on the host adds the
+//! beginning of its hash, `linux-source-6.1_6.1.192-1f2e3d4c`: what is in a tree decides what it is called. No root is needed: `apt-get download` fetches
 //! into a folder of the cache, and apt checks the archive's hash.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
@@ -16,7 +19,7 @@ use crate::store::Cache;
 /// An unpacked kernel tree that nobody writes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelSource {
-    /// Names it in keys and folders: package and package version, or archive and kernel version.
+    /// Names it in keys and folders: package and package version, or package, kernel version and the archive's hash.
     pub id: String,
     /// The tree.
     pub tree: PathBuf,
@@ -44,6 +47,10 @@ pub fn cached(version: &str, cache: &Cache) -> Option<KernelSource> {
 /// # Errors
 /// There is no such version, the download failed, or the archive is damaged.
 pub fn obtain(version: &str, cache: &Cache, events: &Events, cancel: &Cancel) -> Result<KernelSource> {
+    obtain_from(Path::new(INSTALLED), version, cache, events, cancel)
+}
+
+fn obtain_from(folder: &Path, version: &str, cache: &Cache, events: &Events, cancel: &Cancel) -> Result<KernelSource> {
     let _lock = cache.lock("sources", cancel, || {
         events.warn("another kdbg is fetching a kernel source; waiting for it");
     })?;
@@ -52,13 +59,14 @@ pub fn obtain(version: &str, cache: &Cache, events: &Events, cancel: &Cancel) ->
     }
     let series = series(version);
     let package = format!("linux-source-{series}");
-    let installed = Path::new(INSTALLED).join(format!("{package}.tar.xz"));
+    let installed = folder.join(format!("{package}.tar.xz"));
     let source = if installed.is_file() {
-        unpack(&installed, &format!("{package}-installed"), cache, events, cancel)?
+        let hash = beginning_of_hash(&installed)?;
+        unpack(&installed, &|version| format!("{package}_{version}-{hash}"), cache, events, cancel)?
     } else {
         let stage = cache.stage()?;
         let (archive, id) = download(&package, stage.path(), events, cancel)?;
-        unpack(&archive, &id, cache, events, cancel)?
+        unpack(&archive, &|_| id.clone(), cache, events, cancel)?
     };
     if is_of_version(&source.version, version) {
         return Ok(source);
@@ -114,18 +122,37 @@ fn only_file(folder: &Path, extension: &str) -> Result<PathBuf> {
         .ok_or_else(|| Error::kernel(format!("apt-get left no .{extension} in {}", folder.display())))
 }
 
-/// Unpacks a `.tar.xz` with one top folder as `sources/<id>`.
+/// The first 8 digits of the SHA-256 of a file.
+fn beginning_of_hash(path: &Path) -> Result<String> {
+    let doing = || format!("read {}", path.display());
+    let mut file = File::open(path).or_host(doing())?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).or_host(doing())? {
+            0 => return Ok(hasher.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Unpacks a `.tar.xz` with one top folder as `sources/<id>`; `id` makes that of the kernel's version.
 ///
 /// # Errors
 /// The archive is damaged or not a kernel tree, or the disk is full; nothing stays in the cache then.
-pub fn unpack(archive: &Path, id: &str, cache: &Cache, events: &Events, cancel: &Cancel) -> Result<KernelSource> {
+pub fn unpack(
+    archive: &Path,
+    id: &dyn Fn(&str) -> String,
+    cache: &Cache,
+    events: &Events,
+    cancel: &Cancel,
+) -> Result<KernelSource> {
     let name = archive.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     events.phase(Phase::Unpack, name, || {
         let stage = cache.stage()?;
         extract(archive, stage.path(), events, cancel)?;
         let top = only_folder(stage.path()).ok_or_else(|| damaged(archive, "it has no top folder"))?;
-        KernelSource::open(stage.path().join(&top))?;
-        let place = cache.path("sources").join(id);
+        let found = KernelSource::open(stage.path().join(&top))?;
+        let place = cache.path("sources").join(id(&found.version));
         stage.publish_inner(&top, &place)?;
         let source = KernelSource::open(place)?;
         let summary = format!("Linux {}", source.version);
@@ -267,6 +294,10 @@ mod tests {
         path
     }
 
+    fn installed(folder: &Path, cache: &Cache) -> KernelSource {
+        obtain_from(folder, "9.9", cache, &Events::none(), &Cancel::default()).unwrap()
+    }
+
     fn cache(folder: &Path) -> Cache {
         Cache::at(folder.join("cache")).unwrap()
     }
@@ -276,10 +307,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(folder.path());
         let archive = archive(folder.path());
-        let source = unpack(&archive, "linux-source-9.9_9.9.1-1", &cache, &Events::none(), &Cancel::default()).unwrap();
+        let source = installed(folder.path(), &cache);
         assert_eq!(source.version, "9.9.1");
+        assert_eq!(source.id, format!("linux-source-9.9_9.9.1-{}", beginning_of_hash(&archive).unwrap()));
         assert_eq!(cached("9.9", &cache), Some(source));
         assert_eq!(cached("9.8", &cache), None);
+    }
+
+    #[test]
+    fn another_archive_is_another_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let id_of = |name: &str| installed(folder.path(), &Cache::at(folder.path().join(name)).unwrap()).id;
+        let whole = fs::read(archive(folder.path())).unwrap();
+        let first = id_of("a");
+        assert_eq!(id_of("b"), first);
+        // The same files, packed twice into one stream: only the archive's bytes differ.
+        let path = folder.path().join("linux-source-9.9.tar.xz");
+        let padding = liblzma::encode_all(&[0; 512][..], 1).unwrap();
+        fs::write(path, [whole, padding].concat()).unwrap();
+        assert_ne!(id_of("c"), first);
     }
 
     #[test]
@@ -290,7 +336,7 @@ mod tests {
         let whole = fs::read(&archive).unwrap();
         for length in [whole.len() / 2, whole.len() - 8, 10] {
             fs::write(&archive, &whole[..length]).unwrap();
-            let error = unpack(&archive, "x", &cache, &Events::none(), &Cancel::default()).unwrap_err();
+            let error = unpack(&archive, &|_| "x".into(), &cache, &Events::none(), &Cancel::default()).unwrap_err();
             assert!(error.message.contains("cut short or damaged"), "{length}: {error}");
             assert_eq!(error.kind, crate::error::ErrorKind::Kernel);
             assert!(cached("9.9", &cache).is_none());

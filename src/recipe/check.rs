@@ -65,7 +65,7 @@ impl Checker<'_, '_> {
             [_] => {}
             _ => {
                 self.value("kernel.version", "several kernel versions", "not in this version of kdbg")
-                    .help("name one here and run the others with `kdbg run RECIPE --kernel V`");
+                    .help("name one here and copy the recipe for the others");
             }
         }
         for (index, version) in kernel.version.iter().enumerate() {

@@ -103,7 +103,7 @@ mod tests {
         let span = Span { line: 3, column: 9, len: 15 };
         let wrong =
             Diagnostic::new("probe `rst`: no function `tcp_v4_send_rst` in this kernel", span, "not in vmlinux")
-                .help("close by: tcp_v4_send_reset, tcp_v4_send_ack\n`kdbg symbols recipes/mine.yaml` shows all");
+                .help("close by: tcp_v4_send_reset, tcp_v4_send_ack\n`kdbg recipe check recipes/mine.yaml` shows all");
         insta::assert_snapshot!(render("recipes/mine.yaml", TEXT, &wrong), @r"
         probe `rst`: no function `tcp_v4_send_rst` in this kernel
          --> recipes/mine.yaml:3:9
@@ -112,7 +112,7 @@ mod tests {
           |         ^^^^^^^^^^^^^^^ not in vmlinux
           |
         help: close by: tcp_v4_send_reset, tcp_v4_send_ack
-              `kdbg symbols recipes/mine.yaml` shows all
+              `kdbg recipe check recipes/mine.yaml` shows all
         ");
     }
 

@@ -18,10 +18,20 @@ const TYPE_WORDS: [&str; 17] = [
     "float", "double", "bool", "_Bool", "__int128",
 ];
 
-/// Types of the kernel that do not end in `_t`.
-const KERNEL_TYPES: [&str; 26] = [
+/// Types of the kernel that one name stands for. By name, because no spelling tells a type from a function:
+/// `jiffies_to_clock_t` is a function.
+#[rustfmt::skip]
+const KERNEL_TYPES: [&str; 93] = [
     "u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "__u8", "__u16", "__u32", "__u64", "__s8", "__s16", "__s32",
-    "__s64", "__be16", "__be32", "__be64", "__le16", "__le32", "__le64", "__sum16", "__wsum", "uint", "ulong",
+    "__s64", "__be16", "__be32", "__be64", "__le16", "__le32", "__le64", "__sum16", "__wsum", "__poll_t", "uint",
+    "ulong", "ushort", "unchar", "u_char", "u_short", "u_int", "u_long", "uint8_t", "uint16_t", "uint32_t", "uint64_t",
+    "int8_t", "int16_t", "int32_t", "int64_t", "u_int8_t", "u_int16_t", "u_int32_t", "u_int64_t", "size_t", "ssize_t",
+    "ptrdiff_t", "uintptr_t", "intptr_t", "off_t", "loff_t", "pid_t", "uid_t", "gid_t", "kuid_t", "kgid_t", "mode_t",
+    "umode_t", "fmode_t", "dev_t", "ino_t", "nlink_t", "clock_t", "time64_t", "ktime_t", "cycles_t", "clockid_t",
+    "timer_t", "gfp_t", "slab_flags_t", "sector_t", "blkcnt_t", "pgoff_t", "dma_addr_t", "phys_addr_t",
+    "resource_size_t", "vm_fault_t", "pte_t", "pmd_t", "pgd_t", "atomic_t", "atomic64_t", "atomic_long_t", "refcount_t",
+    "spinlock_t", "socklen_t", "sa_family_t", "__kernel_sa_family_t", "sk_buff_data_t", "netdev_features_t",
+    "netdev_tx_t", "possible_net_t",
 ];
 
 /// Signs of several characters, the longest first, so that `<<=` is not read as `<` and `<=`.
@@ -94,7 +104,7 @@ fn is_cast(tokens: &[Token], open: usize, close: usize) -> bool {
     }
     match inner.as_slice() {
         [first, .., "*"] => first.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'),
-        [name] if name.ends_with("_t") || KERNEL_TYPES.contains(name) => true,
+        [name] if KERNEL_TYPES.contains(name) => true,
         [first, rest @ ..] => TYPE_WORDS.contains(first) && rest.iter().all(|word| super::point::is_identifier(word)),
         [] => false,
     }
@@ -197,6 +207,7 @@ mod tests {
             "(struct sock *)(sk)",
             "(unsigned long)(sk)",
             "(u16)(x) + (size_t)(y) + (const struct net *)(z)",
+            "(pid_t)(a) + (gfp_t)(b) + (netdev_features_t)(c) + (__be16)(d) + (any_t)e",
             "sizeof(struct sock) + sizeof (*sk)",
             "a == b && a != b && a <= b && a >= b || !(a) | ~(b)",
             "a << 2 >> 1",
@@ -235,6 +246,11 @@ mod tests {
             ("(void (*)(void *))(kfree)(skb)", calls("void")),
             ("(typeof(kfree) *)(kfree)(skb)", calls("(…)")),
             ("$_shell(\"id\")", foreign("`\"`")),
+            ("(jiffies_to_clock_t)(x)", calls("(…)")),
+            ("(nsec_to_clock_t)(1)", calls("(…)")),
+            ("($foo_t)(x)", calls("(…)")),
+            ("($foo)(x)", calls("(…)")),
+            ("$foo_t(x)", calls("$foo_t")),
             ("$_shell (1)", calls("$_shell")),
             ("$_gdb_setting(x)", calls("$_gdb_setting")),
             ("a = 1", writes.clone()),

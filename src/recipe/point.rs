@@ -11,7 +11,7 @@ use super::diagnostic::Objection;
 /// A place to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbePoint {
-    /// The first line of a function, after its prologue; suffixes of the compiler (`.isra.0`) are part of the name.
+    /// The first instruction of a function, before its prologue; suffixes of the compiler (`.isra.0`) are part of the name.
     Function(String),
     /// A line of the kernel's source.
     FileLine {

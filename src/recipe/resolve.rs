@@ -1,7 +1,7 @@
 //! The files that a recipe names: its Kconfig fragments, its image and the image's `init`.
 //!
-//! Looks beside the recipe, then one folder up, then into kdbg itself ([`crate::builtin`]). Reads files; must not
-//! interpret a fragment, which is the kernel's room.
+//! Looks beside the recipe, then one folder up, then into kdbg itself ([`crate::builtin`]). Reads files of the folders
+//! `kconfigs/` and `images/` there and nothing else: what leaves them by a symbolic link is refused. Must not interpret a fragment, which is the kernel's room.
 
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -85,7 +85,7 @@ fn image(loaded: &Loaded) -> Result<Image> {
     let init = match &found.folder {
         Some(folder) => {
             let path = folder.join(&spec.init);
-            std::fs::read_to_string(&path).map_err(|error| {
+            read_inside(folder, &spec.init).map_err(|error| {
                 let message = format!("image `{}`: cannot read its init {}: {error}", spec.name, path.display());
                 Error::recipe(message).hint(format!("`init` in {} names a file beside it", found.origin))
             })?
@@ -95,6 +95,24 @@ fn image(loaded: &Loaded) -> Result<Image> {
             .to_owned(),
     };
     Ok(Image { spec, init, origin: found.origin })
+}
+
+/// The text of a file that really is in `folder`, and where that folder really is its parent's: a recipe that came with
+/// symbolic links must not read the host's files.
+fn read_inside(folder: &Path, file: &str) -> std::io::Result<String> {
+    let path = folder.join(file).canonicalize()?;
+    let parent = match folder.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let real = parent.canonicalize()?.join(folder.file_name().unwrap_or_default());
+    if !path.starts_with(&real) {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "a symbolic link leads out of its folder"));
+    }
+    if !path.is_file() {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "this is not a file"));
+    }
+    std::fs::read_to_string(path)
 }
 
 /// One name in a recipe that stands for a file.
@@ -122,9 +140,13 @@ impl Place<'_> {
         let file = format!("{name}{}", self.suffix);
         for folder in self.folders() {
             let path = folder.join(&file);
-            match std::fs::read_to_string(&path) {
+            match read_inside(&folder, &file) {
                 Ok(text) => return Ok(Found { folder: Some(folder), origin: path.display().to_string(), text }),
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                    let message = format!("the {} {} cannot be taken", self.what, path.display());
+                    return Err(self.loaded.diagnose(&self.at, message, error.to_string(), &[]));
+                }
                 Err(error) => return Err(error).or_host(format_args!("read {}", path.display())),
             }
         }
@@ -205,6 +227,44 @@ mod tests {
         assert_eq!(origins, [BUILT_IN, "DIR/recipes/kconfigs/mine.config"]);
         assert_eq!((resolved.fragments[1].text.as_str(), resolved.image.init.as_str()), ("beside", "#!/bin/sh\n"));
         assert_eq!(resolved.image.spec.programs, ["busybox"]);
+    }
+
+    #[test]
+    fn nothing_is_read_through_a_link_that_leaves_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for place in ["recipes/kconfigs", "recipes/images", "outside"] {
+            std::fs::create_dir_all(path(place)).unwrap();
+        }
+        std::fs::write(path("recipes/a.yaml"), RECIPE).unwrap();
+        std::fs::write(path("outside/secret"), "name: secret\n").unwrap();
+        std::fs::write(path("recipes/kconfigs/real.config"), "").unwrap();
+        std::fs::write(path("recipes/images/tiny.yaml"), "name: tiny\ninit: start\n").unwrap();
+        let link = |to: &str, from: &str| {
+            let _ = std::fs::remove_file(path(from));
+            std::os::unix::fs::symlink(to, path(from)).unwrap();
+        };
+        let said = || resolve(&load::load(&path("recipes/a.yaml")).unwrap()).map_err(|error| error.message);
+
+        link("../../outside/secret", "recipes/kconfigs/mine.config");
+        let message = said().unwrap_err();
+        assert!(message.contains("kconfigs/mine.config cannot be taken"), "{message}");
+        assert!(
+            message.contains("a symbolic link leads out of its folder") && !message.contains("secret"),
+            "{message}"
+        );
+        link("real.config", "recipes/kconfigs/mine.config");
+
+        link(path("outside/secret").to_str().unwrap(), "recipes/images/start");
+        let message = said().unwrap_err();
+        assert!(message.contains("cannot read its init") && message.contains("leads out"), "{message}");
+        std::fs::remove_file(path("recipes/images/start")).unwrap();
+        std::fs::write(path("recipes/images/start"), "#!/bin/sh\n").unwrap();
+        assert_eq!(said().unwrap().image.init, "#!/bin/sh\n");
+
+        std::fs::rename(path("recipes/images"), path("outside/images")).unwrap();
+        link("../outside/images", "recipes/images");
+        assert!(said().unwrap_err().contains("leads out of its folder"), "a folder that is a link");
     }
 
     #[test]
