@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Events, Phase};
 use crate::process::Tool;
+use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
 use kconfig::Options;
@@ -167,7 +168,10 @@ impl Order<'_> {
             cached: true,
         };
         let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-        (size(&build.vmlinux) == entry.vmlinux_size && size(&build.boot_image) == entry.boot_size).then_some(build)
+        let whole = size(&build.vmlinux) == entry.vmlinux_size
+            && size(&build.boot_image) == entry.boot_size
+            && build.config.is_file();
+        whole.then_some(build)
     }
 
     fn make(&self) -> Result<KernelBuild> {
@@ -177,7 +181,7 @@ impl Order<'_> {
         let detail = format!("{} for Linux {}", self.request.label, self.source.version);
         let config = self.events.phase(Phase::Configure, detail, || {
             let config = workshop.configure(&self.request.options)?;
-            let summary = format!("all {} options asked for are set", self.request.options.0.len());
+            let summary = format!("{}, all as asked", plural(self.request.options.0.len() as u64, "option"));
             Ok((config, summary))
         })?;
         let key = key::of_build(&self.source.id, &config, self.compiler);

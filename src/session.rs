@@ -104,7 +104,7 @@ pub fn obtain_kernel(order: &Order<'_>) -> Result<KernelBuild> {
     let log = order.run_dir.file("build.log");
     let build = kernel::obtain(&request, Some(&log), order.cache, order.events, order.cancel)?;
     let state = if build.cached { "cached" } else { "built" };
-    order.events.fact("kernel", format!("{} {}  {state} {}", build.release, spec.config.join("+"), build.key));
+    order.events.fact("kernel", format!("{} {}  {state} {}", build.release, label(&spec.config), build.key));
     Ok(build)
 }
 
@@ -138,7 +138,12 @@ pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
         options.set(symbol, &value);
     }
     let version = spec.version.first().cloned().unwrap_or_default();
-    Ok(Request { version, options, label: spec.config.join("+") })
+    Ok(Request { version, options, label: label(&spec.config) })
+}
+
+/// `base+net`.
+fn label(fragments: &[String]) -> String {
+    if fragments.is_empty() { "no fragments".into() } else { fragments.join("+") }
 }
 
 fn build_image(order: &Order<'_>) -> Result<PathBuf> {

@@ -215,6 +215,8 @@ fn two_runs_at_once_both_pass_and_see_the_same() {
     let running = places.each_ref().map(|place| place.start_file(&file));
     let reports = running.map(|running| running.wait().assert_passed());
     places.iter().for_each(Place::assert_nothing_left);
+    let out = places.each_ref().map(|place| place.out().to_str().unwrap().to_string());
+    places[0].kdbg(&["diff", &out[0], &out[1]]).wait().assert_code(0);
     let [first, second] = reports.each_ref().map(|report| seen(&report["hits"][0]));
     for (level, pair) in first.iter().zip(&second).enumerate() {
         assert_eq!(pair.0, pair.1, "frame {level}");

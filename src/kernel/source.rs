@@ -93,7 +93,7 @@ fn download(package: &str, folder: &Path, events: &Events, cancel: &Cancel) -> R
             return Err(damaged(&deb, &output.tail(2)));
         }
         let archive = folder.join("usr/src").join(format!("{package}.tar.xz"));
-        let size = fs::metadata(&archive).or_host(format!("find the archive in {package}"))?.len();
+        let size = fs::metadata(&archive).map_err(|_| no_archive(package))?.len();
         Ok(((archive, id.clone()), format!("{id} ({} MB)", size / 1_000_000)))
     })
 }
@@ -103,6 +103,11 @@ fn no_such_package(package: &str, said: &str) -> Error {
         "run `apt-get update`, then `apt-cache search linux-source` to see which versions there are; \
          a distribution without apt is not supported yet",
     )
+}
+
+fn no_archive(package: &str) -> Error {
+    Error::kernel(format!("the package {package} holds no usr/src/{package}.tar.xz: it is not a kernel source"))
+        .hint("`apt-cache policy` of the package tells where it comes from")
 }
 
 fn damaged(archive: &Path, said: &str) -> Error {
@@ -219,10 +224,12 @@ impl Read for Counted<'_> {
 impl KernelSource {
     /// The tree in `path`, if it is one.
     fn open(path: PathBuf) -> Result<KernelSource> {
-        let makefile = fs::read_to_string(path.join("Makefile")).or_host("read the Makefile of the kernel tree")?;
-        let version = makefile_version(&makefile)
-            .filter(|_| path.join("Kconfig").is_file())
-            .ok_or_else(|| Error::kernel(format!("{} is not a kernel tree", path.display())))?;
+        // A Makefile that is not there has no version either.
+        let makefile = fs::read_to_string(path.join("Makefile")).unwrap_or_default();
+        let version = makefile_version(&makefile).filter(|_| path.join("Kconfig").is_file()).ok_or_else(|| {
+            Error::kernel(format!("{} is not a kernel tree", path.display()))
+                .hint("a kernel tree has a Kconfig file, and a Makefile that begins with its version")
+        })?;
         let id = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(KernelSource { id, tree: path, version })
     }
