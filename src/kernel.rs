@@ -287,7 +287,7 @@ mod tests {
         let entry = cache.path("kernels/k");
         fs::create_dir_all(&entry).unwrap();
         let json = r#"{"source_id":"s","release":"9.9.1","build_id":"","compiler":"","vmlinux_size":2,"boot_size":1}"#;
-        for (name, text) in [("kernel.json", json), ("vmlinux", "xx"), ("boot.elf", "x")] {
+        for (name, text) in [("kernel.json", json), ("vmlinux", "xx"), ("boot.elf", "x"), ("config", "")] {
             fs::write(entry.join(name), text).unwrap();
         }
         assert!(is_filed(&request, &cache, &cancel));

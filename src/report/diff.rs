@@ -197,7 +197,7 @@ fn align(first: &[Frame], second: &[Frame], one_kernel: bool) -> Vec<Row> {
     for op in capture_diff_slices(Algorithm::Patience, &names_first, &names_second) {
         match op {
             DiffOp::Equal { old_index, new_index, len } => {
-                rows.extend((0..len).map(|step| both(&first[old_index + step], &second[new_index + step], one_kernel)))
+                rows.extend((0..len).map(|step| both(&first[old_index + step], &second[new_index + step], one_kernel)));
             }
             DiffOp::Delete { old_index, old_len, .. } => rows.extend(only_first(old_index..old_index + old_len)),
             DiffOp::Insert { new_index, new_len, .. } => rows.extend(only_second(new_index..new_index + new_len)),
