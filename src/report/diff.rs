@@ -226,9 +226,23 @@ fn both(first: &Frame, second: &Frame, one_kernel: bool) -> Row {
         let locals = frame.locals.iter().map(named("local"));
         where_it_is(frame).into_iter().chain(args).chain(locals).collect::<Vec<_>>()
     };
-    Row::Both {
-        symbol: plain_symbol(&first.symbol).into(),
-        changes: changes(variables(first).into_iter(), variables(second).into_iter()),
+    let mut changes = changes(variables(first).into_iter(), variables(second).into_iter());
+    for change in &mut changes {
+        // What only one kernel passes says more with its value.
+        match &mut change.values {
+            [Some(of_first), None] => add_value(of_first, &change.what, first),
+            [None, Some(of_second)] => add_value(of_second, &change.what, second),
+            _ => {}
+        }
+    }
+    Row::Both { symbol: plain_symbol(&first.symbol).into(), changes }
+}
+
+fn add_value(type_name: &mut String, what: &str, frame: &Frame) {
+    let argument = what.strip_prefix("argument ");
+    let var = argument.and_then(|name| frame.args.iter().find(|var| var.name.trim_end_matches("@entry") == name));
+    if let Some(value) = var.and_then(|var| var.value.as_deref()).filter(|value| !value.contains("0xffff")) {
+        type_name.push_str(&format!(" = {value}"));
     }
 }
 
@@ -302,7 +316,10 @@ mod tests {
         second.hits[0].frames[0].args.push(var("reason", "enum sk_rst_reason", "SK_RST_REASON_NO_SOCKET"));
         let difference = compare(&first, &second);
         let Row::Both { changes, .. } = &difference.probes[0].pairs[0].frames[0] else { panic!() };
-        let expected = Change { what: "argument reason".into(), values: [None, Some("enum sk_rst_reason".into())] };
+        let expected = Change {
+            what: "argument reason".into(),
+            values: [None, Some("enum sk_rst_reason = SK_RST_REASON_NO_SOCKET".into())],
+        };
         assert_eq!(changes, &[expected]);
         assert!(!difference.same);
     }

@@ -4,7 +4,7 @@
 //! `head` (outcome, question, facts, probes), `hits` and `frames` (every stop), `tail` (trigger, expectations, timings,
 //! files). `page` writes blocks and `escape` keeps foreign text from becoming Markdown.
 
-mod escape;
+pub(super) mod escape;
 mod frames;
 mod head;
 mod hits;

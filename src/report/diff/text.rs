@@ -107,7 +107,7 @@ mod tests {
         second.hits[0].frames.remove(4);
         let text = render(&compare(&first, &second));
         for line in [
-            "        tcp_v4_send_reset\n            + argument reason: enum sk_rst_reason\n        tcp_v4_rcv\n",
+            "        tcp_v4_send_reset\n            + argument reason: enum sk_rst_reason = SK_RST_REASON_NO_SOCKET\n        tcp_v4_rcv\n",
             "      - NF_HOOK\n        ip_local_deliver\n        … ",
             "\n  different  ",
         ] {

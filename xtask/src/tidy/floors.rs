@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "report::diff",
     "report::expect",
     "report::markdown",
+    "report::matrix",
     "report::model",
     "report::path",
     "report::text",
