@@ -40,6 +40,9 @@ pub enum Verb {
 pub struct RunArgs {
     /// The recipe.
     pub recipe: PathBuf,
+    /// Run on this kernel version instead of the recipe's; several make a matrix.
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Vec<String>,
     /// Put the results into this new or empty folder instead of runs/<recipe>/<time>.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -59,6 +62,9 @@ pub struct RunArgs {
 pub struct BuildArgs {
     /// The recipe whose kernel to build.
     pub recipe: PathBuf,
+    /// Build this kernel version instead of the recipe's; may be repeated.
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Vec<String>,
     /// Print the result as one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -220,6 +220,17 @@ impl RunDir {
         }
     }
 
+    /// The directory of a run that is one of several: a new one in this one.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn below(&self, name: &str) -> Result<RunDir> {
+        let path = self.path.join(name);
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.or_host(format!("make the run directory {}", path.display()))?;
+        Ok(RunDir { path, ours: false })
+    }
+
     fn create_at(path: &Path) -> Result<RunDir> {
         fs::create_dir_all(path).or_host(format!("make the run directory {}", path.display()))?;
         let mut entries = fs::read_dir(path).or_host(format!("read {}", path.display()))?;

@@ -224,6 +224,37 @@ fn two_runs_at_once_both_pass_and_see_the_same() {
     assert_eq!(first.len(), second.len());
 }
 
+#[test]
+fn a_recipe_over_two_kernels_makes_a_report_each_and_a_matrix() {
+    let _slot = slot();
+    let place = Place::new();
+    let file = in_repository("recipes/listen-killed.yaml");
+    let recipe = file.to_str().unwrap();
+    let built = place.kdbg(&["build", recipe, "--json"]).wait();
+    let built: Value = serde_json::from_str(&built.stdout).unwrap();
+    let release = built["release"].as_str().unwrap().to_string();
+    // Two names of one kernel: nothing may differ, and nothing has to be built.
+    let out = place.out();
+    let kernels = ["--kernel", "6.1", "--kernel", &release];
+    let run = ["run", recipe, "--accel", "tcg", "--json", "--out", out.to_str().unwrap()];
+    let ended = place.kdbg(&[&run[..], &kernels[..]].concat()).wait();
+    ended.assert_code(0);
+    let matrix: Value = serde_json::from_str(&fs::read_to_string(out.join("matrix.json")).unwrap()).unwrap();
+    assert_eq!(list(&matrix["differences"])[0]["same"], true, "{matrix}");
+    let runs = list(&matrix["runs"]);
+    assert_eq!(runs.iter().map(|run| run["version"].as_str().unwrap()).collect::<Vec<_>>(), ["6.1", &release]);
+    for run in runs {
+        assert_eq!(
+            (&run["outcome"], &run["hits"], &run["release"]),
+            (&"passed".into(), &1.into(), &release.clone().into())
+        );
+        let report = fs::read_to_string(out.join(run["report"].as_str().unwrap())).unwrap();
+        assert_shape(&serde_json::from_str(&report).unwrap());
+    }
+    assert!(fs::read_to_string(out.join("matrix.md")).unwrap().contains("over 2 kernels"));
+    place.assert_nothing_left();
+}
+
 /// What of a hit is the same in every run: symbols, files, lines and the names of arguments.
 fn seen(hit: &Value) -> Vec<(String, Vec<String>)> {
     let place = |frame: &Value| format!("{} {}:{}", frame["symbol"], frame["file"], frame["line"]);

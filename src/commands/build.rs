@@ -29,25 +29,29 @@ struct Built<'a> {
     duration_ms: u64,
 }
 
-/// Builds the recipe's kernel and says where it is.
+/// Builds the recipe's kernels, one after the other, and says where each is.
 ///
 /// # Errors
-/// The recipe is wrong, the host lacks something, or the kernel does not build.
+/// The recipe is wrong, the host lacks something, or a kernel does not build.
 pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
-    let start = Instant::now();
     let loaded = recipe::load(&args.recipe)?;
     let resolved = recipe::resolve(&loaded)?;
-    // With --json, standard output holds the one object; progress stays on standard error.
+    let recipes = loaded.for_each_kernel(&args.kernel)?;
+    // With --json, standard output holds one object a kernel; progress stays on standard error.
     let (events, screen) = ui::start(ui::Mode::detect(false));
-    let request = session::kernel_request(&loaded, &resolved)?;
     let cache = Cache::open()?;
-    if !kernel::is_filed(&request, &cache, cancel) {
-        let needs = needs_for(&Purpose::BUILD, &loaded.recipe.kernel.version);
-        check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
+    let mut text = String::new();
+    for recipe in &recipes {
+        let start = Instant::now();
+        let request = session::kernel_request(recipe, &resolved)?;
+        if !kernel::is_filed(&request, &cache, cancel) {
+            let needs = needs_for(&Purpose::BUILD, &recipe.recipe.kernel.version);
+            check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
+        }
+        let build = kernel::obtain(&request, None, &cache, &events, cancel)?;
+        text += &if args.json { as_json(&build, millis(start.elapsed()))? } else { as_text(&build, &request.label) };
     }
-    let build = kernel::obtain(&request, None, &cache, &events, cancel)?;
     screen.finish();
-    let text = if args.json { as_json(&build, millis(start.elapsed()))? } else { as_text(&build, &request.label) };
     ui::print(&text).or_host("write to standard output")
 }
 

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::matrix;
 use crate::cli::RunArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Event, Events};
 use crate::host::check;
 use crate::host::needs::{Purpose, needs_with_image};
 use crate::host::system::System;
+use crate::recipe::{Loaded, Resolved};
 use crate::report::markdown::{self, NoSources, Sources};
 use crate::report::model::{Outcome, Report};
 use crate::report::sources::KernelTree;
@@ -17,7 +19,7 @@ use crate::session::{self, Ended, Order};
 use crate::store::{Cache, RunDir};
 use crate::{kernel, recipe, ui};
 
-/// Runs the recipe, writes the report, shows the result.
+/// Runs the recipe on its kernel, or on each of several; writes the reports and shows the result.
 ///
 /// # Errors
 /// What kept the run from starting, or the report from being written. What ended a run early is in its report, and
@@ -25,31 +27,81 @@ use crate::{kernel, recipe, ui};
 pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
     let loaded = recipe::load(&args.recipe)?;
     let resolved = recipe::resolve(&loaded)?;
+    let recipes = loaded.for_each_kernel(&args.kernel)?;
     let mode = ui::Mode::detect(args.json);
     let (events, screen) = ui::start(mode);
     let cache = Cache::open()?;
-    let filed = kernel::is_filed(&session::kernel_request(&loaded, &resolved)?, &cache, cancel);
-    let purposes: &[Purpose] = if filed { &Purpose::GUEST } else { &Purpose::RUN };
-    let needs = needs_with_image(purposes, &loaded.recipe.kernel.version, &resolved.image.spec.programs);
-    let host = System::here(&Cache::place()?);
-    check::ensure(&needs, args.install, &host, &events, cancel)?;
+    ensure_host(args, &recipes, &resolved, &cache, &events, cancel)?;
     let run_dir = RunDir::create(&loaded.recipe.name, args.out.as_deref())?;
-    let ended = session::run(&Order {
-        loaded: &loaded,
+    let bench = Bench {
         resolved: &resolved,
         acceleration: args.accel.into(),
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
-        run_dir: &run_dir,
         cache: &cache,
         events: &events,
         cancel,
-    });
-    let (report, path) = write_report(ended, &run_dir, &events)?;
-    events.send(Event::Finished { report: Box::new(report.clone()), path: path.clone() });
+    };
+    if let [one] = &recipes[..] {
+        let (report, path) = bench.run(one, &run_dir)?;
+        events.send(Event::Finished { report: Box::new(report.clone()), path: path.clone() });
+        screen.finish();
+        ui::print_result(mode, &report, &path).or_host("write to standard output")?;
+        return Ok(ExitCode::from(exit_code(&report)));
+    }
+    let reports = matrix::run(&bench, &recipes, &run_dir)?;
     screen.finish();
-    ui::print_result(mode, &report, &path).or_host("write to standard output")?;
-    Ok(ExitCode::from(exit_code(&report)))
+    matrix::show(mode, &reports, &run_dir)?;
+    Ok(ExitCode::from(reports.iter().map(|(_, _, report)| exit_code(report)).max().unwrap_or(0)))
+}
+
+/// Makes sure that the host has what these recipes need; a kernel that is filed needs no compiler.
+fn ensure_host(
+    args: &RunArgs,
+    recipes: &[Loaded],
+    resolved: &Resolved,
+    cache: &Cache,
+    events: &Events,
+    cancel: &Cancel,
+) -> Result<()> {
+    let mut filed = true;
+    let mut versions = Vec::new();
+    for recipe in recipes {
+        filed &= kernel::is_filed(&session::kernel_request(recipe, resolved)?, cache, cancel);
+        versions.extend(recipe.recipe.kernel.version.clone());
+    }
+    let purposes: &[Purpose] = if filed { &Purpose::GUEST } else { &Purpose::RUN };
+    let needs = needs_with_image(purposes, &versions, &resolved.image.spec.programs);
+    check::ensure(&needs, args.install, &System::here(&Cache::place()?), events, cancel)
+}
+
+/// Everything that the runs of one command share.
+pub(super) struct Bench<'a> {
+    resolved: &'a Resolved,
+    acceleration: session::Acceleration,
+    qemu: PathBuf,
+    gdb: PathBuf,
+    cache: &'a Cache,
+    events: &'a Events,
+    cancel: &'a Cancel,
+}
+
+impl Bench<'_> {
+    /// Runs a recipe and writes its report; gives the report and the path to show.
+    pub(super) fn run(&self, loaded: &Loaded, run_dir: &RunDir) -> Result<(Report, String)> {
+        let ended = session::run(&Order {
+            loaded,
+            resolved: self.resolved,
+            acceleration: self.acceleration,
+            qemu: self.qemu.clone(),
+            gdb: self.gdb.clone(),
+            run_dir,
+            cache: self.cache,
+            events: self.events,
+            cancel: self.cancel,
+        });
+        write_report(ended, run_dir, self.events)
+    }
 }
 
 fn find(program: &str) -> Result<PathBuf> {

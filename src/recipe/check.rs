@@ -58,23 +58,17 @@ impl Checker<'_, '_> {
     }
 
     fn kernel(&mut self, kernel: &KernelSpec) {
-        match kernel.version.as_slice() {
-            [] => {
-                self.value("kernel.version", "no kernel version", "the list is empty").help("name one, like `\"6.1\"`");
-            }
-            [_] => {}
-            _ => {
-                self.value("kernel.version", "several kernel versions", "not in this version of kdbg")
-                    .help("name one here and copy the recipe for the others");
-            }
+        if kernel.version.is_empty() {
+            self.value("kernel.version", "no kernel version", "the list is empty").help("name one, like `\"6.1\"`");
         }
+        let mut versions = BTreeSet::new();
         for (index, version) in kernel.version.iter().enumerate() {
+            // A version that stands alone is not in a list; its place is found all the same.
+            let at = format!("kernel.version[{index}]");
             if !is_version(version) {
-                // A version that stands alone is not in a list; its place is found all the same.
-                self.value(&format!("kernel.version[{index}]"), format!("`{version}` is not a kernel version"), "")
-                    .help(
-                        "write a series like `\"6.1\"` (its newest release is taken) or a release like `\"6.1.192\"`",
-                    );
+                self.value(&at, format!("`{version}` is not a kernel version"), "").help(VERSION_HELP);
+            } else if !versions.insert(version) {
+                self.value(&at, format!("the kernel version `{version}` is listed twice"), "second time");
             }
         }
         let mut seen = BTreeSet::new();
@@ -235,8 +229,11 @@ impl Last<'_> {
     }
 }
 
+/// How a version is written.
+pub(super) const VERSION_HELP: &str = "write a series like `\"6.1\"` or a release like `\"6.1.192\"`";
+
 /// `6.1` or `6.1.192`.
-fn is_version(text: &str) -> bool {
+pub(super) fn is_version(text: &str) -> bool {
     let number = |part: &str| (1..=4).contains(&part.len()) && part.chars().all(|c| c.is_ascii_digit());
     matches!(text.split('.').count(), 2 | 3) && text.split('.').all(number)
 }

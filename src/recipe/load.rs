@@ -50,6 +50,29 @@ impl Loaded {
         Outline::parse(&self.text).map_or(Span::default(), |outline| outline.find(at, Part::Value))
     }
 
+    /// One recipe for each kernel: those that the recipe names, or `versions` instead if there are any.
+    ///
+    /// # Errors
+    /// One of `versions` is no version, or there twice.
+    pub fn for_each_kernel(&self, versions: &[String]) -> Result<Vec<Loaded>> {
+        for (index, version) in versions.iter().enumerate() {
+            if !check::is_version(version) {
+                let wrong = Error::usage(format!("`{version}` is not a kernel version"));
+                return Err(wrong.hint(check::VERSION_HELP));
+            }
+            if versions[..index].contains(version) {
+                return Err(Error::usage(format!("the kernel version `{version}` is named twice")));
+            }
+        }
+        let chosen = if versions.is_empty() { &self.recipe.kernel.version } else { versions };
+        let with = |version: &String| {
+            let mut one = self.clone();
+            one.recipe.kernel.version = vec![version.clone()];
+            one
+        };
+        Ok(chosen.iter().map(with).collect())
+    }
+
     /// The folder that the recipe is in.
     pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))

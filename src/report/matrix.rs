@@ -98,7 +98,7 @@ impl Matrix {
             page.push_str(&format!("\n## {} against {}\n", release(&first.release), release(&second.release)));
             let shown = render(difference);
             let fence = fence(&shown);
-            page.push_str(&format!("\n{fence}diff\n{shown}{fence}\n"));
+            page.push_str(&format!("\n{fence}text\n{shown}{fence}\n"));
         }
         page
     }

@@ -126,7 +126,7 @@ fn keys_and_types() {
 fn values_that_make_no_sense() {
     let said = gallery(&[
         ("name: mine", "name: My recipe"),
-        ("\"6.1\"", "[\"6.1\", \"6.6\"]"),
+        ("\"6.1\"", "[\"6.1\", \"6.1\"]"),
         ("\"6.1\"", "[]"),
         ("\"6.1\"", "latest"),
         ("[base, net]", "[../base, net, net]"),
@@ -205,4 +205,19 @@ fn files_that_are_no_recipes() {
     }
     let nested = load(&path("nested.yaml")).unwrap_err();
     assert!(nested.message.starts_with("this is not YAML: recursion limit exceeded"), "{}", nested.message);
+}
+
+#[test]
+fn there_is_one_recipe_for_each_kernel_and_the_command_line_wins() {
+    let text = "name: mine\nkernel: { version: ['6.1', '6.12'] }\n";
+    let loaded = parse("mine.yaml", text).unwrap();
+    let versions = |named: &[&str]| {
+        let named: Vec<String> = named.iter().map(ToString::to_string).collect();
+        let recipes = loaded.for_each_kernel(&named).map_err(|error| error.message)?;
+        Ok(recipes.into_iter().flat_map(|one| one.recipe.kernel.version).collect::<Vec<_>>())
+    };
+    assert_eq!(versions(&[]), Ok(vec!["6.1".into(), "6.12".into()]));
+    assert_eq!(versions(&["5.10"]), Ok(vec!["5.10".into()]));
+    assert_eq!(versions(&["../etc"]), Err("`../etc` is not a kernel version".to_string()));
+    assert_eq!(versions(&["6.1", "6.1"]), Err("the kernel version `6.1` is named twice".to_string()));
 }

@@ -5,7 +5,7 @@
 use crate::report::text::printable;
 
 /// `foreign` as plain text inside a paragraph, a list item or a table cell.
-pub(in crate::report) fn text(foreign: &str) -> String {
+pub(crate) fn text(foreign: &str) -> String {
     let line = printable(&foreign.replace('\n', " "));
     let chars: Vec<char> = line.trim().chars().collect();
     let mut out = String::with_capacity(line.len());
@@ -36,7 +36,7 @@ fn numbers_a_list(chars: &[char], at: usize) -> bool {
 }
 
 /// A sentence of ours, in which foreign names stand between backticks: those become code, the rest is escaped.
-pub(in crate::report) fn sentence(own: &str) -> String {
+pub(crate) fn sentence(own: &str) -> String {
     let parts: Vec<&str> = own.split('`').collect();
     if parts.len().is_multiple_of(2) {
         return text(own);
@@ -80,7 +80,7 @@ pub(super) fn html(foreign: &str) -> String {
 }
 
 /// A fence that no line of `content` can close.
-pub(in crate::report) fn fence(content: &str) -> String {
+pub(crate) fn fence(content: &str) -> String {
     "`".repeat(longest_run(content, '`').max(2) + 1)
 }
 
