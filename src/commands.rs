@@ -108,7 +108,7 @@ mod tests {
             }
         }
         assert!(seen > 5 && wrong.is_empty(), "{seen} seen\n{}", wrong.join("\n"));
-        let bad = ["symbols x", "recipe new", "run RECIPE --kernel V"];
+        let bad = ["symbols x", "recipe new", "run RECIPE --moon V"];
         assert!(bad.into_iter().all(|line| objection(line).is_some()));
         assert_eq!(objection("run RECIPE --install"), None);
     }
