@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Events, Phase};
 use crate::process::Tool;
@@ -251,7 +252,7 @@ fn build_id(path: &Path) -> Result<String> {
     let file =
         object::File::parse(&*data).map_err(|error| Error::kernel(format!("vmlinux is not an ELF file: {error}")))?;
     let id = file.build_id().ok().flatten().ok_or_else(|| Error::kernel("vmlinux has no build-id"))?;
-    Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(id))
 }
 
 #[cfg(test)]

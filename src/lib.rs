@@ -35,6 +35,7 @@
 //! | [`recipe`] | YAML → a checked recipe, or errors that point at a line; what a probe and an expression may say |
 //! | [`builtin`] | the fragments and images that are compiled in |
 //! | [`spelling`] | the nearest names to a wrong one |
+//! | [`digest`] | hashes as text |
 //! | [`error`] | the one error type, its kinds and exit codes, its hint |
 //!
 //! # Where does it go?
@@ -58,6 +59,7 @@
 pub mod builtin;
 pub mod cli;
 pub mod commands;
+pub mod digest;
 pub mod error;
 pub mod event;
 pub mod gdb;

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::machine::{Accelerator, Machine};
 use super::{BOOT, Guest, Logs};
+use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::store::Cache;
@@ -110,6 +111,6 @@ fn memory(qemu: &Path, cache: &Cache) -> PathBuf {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find(|line| line.starts_with("model name")).unwrap_or_default().to_string();
     let digest = Sha256::digest(format!("{}{qemu_is:?}{kernel}{cpu}", qemu.display()));
-    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let name = hex(&digest[..8]);
     cache.path(format!("kvm-{name}.json"))
 }

@@ -11,6 +11,7 @@ use object::Object;
 use object::read::elf::{FileHeader, ProgramHeader};
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Events, Phase};
 use crate::store::Cache;
@@ -42,7 +43,7 @@ pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events) -> Result<
         }
         files.push(("init".into(), contents.init.as_bytes().to_vec()));
         let archive = write_archive(&files).or_host("write the initramfs")?;
-        let digest: String = Sha256::digest(&archive).iter().take(10).map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex(&Sha256::digest(&archive)[..10]);
         let path = cache.path("images").join(format!("{}-{digest}.cpio", contents.name));
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == archive.len() as u64) {
             return Ok((path, format!("{} cached", contents.name)));

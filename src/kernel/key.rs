@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::kconfig::Options;
+use crate::digest::hex;
 
 /// The architecture, as Kbuild calls it.
 pub(super) const ARCH: &str = "x86_64";
@@ -26,7 +27,7 @@ fn hash(parts: &[&str]) -> String {
         hasher.update(part.len().to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.finalize().iter().take(10).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hasher.finalize()[..10])
 }
 
 #[cfg(test)]

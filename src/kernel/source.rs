@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
 use crate::process::Tool;
@@ -134,7 +135,7 @@ fn beginning_of_hash(path: &Path) -> Result<String> {
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer).or_host(doing())? {
-            0 => return Ok(hasher.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect()),
+            0 => return Ok(hex(&hasher.finalize()[..4])),
             count => hasher.update(&buffer[..count]),
         }
     }

@@ -7,12 +7,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 
 use super::diagnostic::{self, Diagnostic, Span};
 use super::locate::{Outline, Part};
 use super::types::Recipe;
 use super::{check, shape};
+use crate::digest::sha256;
 use crate::error::{Error, IoContext, Result};
 use crate::spelling;
 
@@ -173,10 +173,6 @@ pub(crate) fn recipes_in(folder: &Path) -> Vec<PathBuf> {
         entries.filter(|path| path.extension().is_some_and(|e| e == "yaml" || e == "yml")).collect();
     files.sort();
     files
-}
-
-fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! `kdbg.lock.yaml`: everything that went into a run, resolved, so that two runs can be compared and one repeated.
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::Order;
+use crate::digest::sha256;
 use crate::error::{Error, IoContext, Result};
 use crate::kernel::KernelBuild;
 use crate::report::model::MachineInfo;
@@ -78,8 +78,4 @@ pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineIn
     };
     let text = serde_yaml::to_string(&inputs).map_err(|error| Error::host(error.to_string()))?;
     std::fs::write(order.run_dir.file(FILE), text).or_host(format!("write {FILE}"))
-}
-
-fn sha256(data: &[u8]) -> String {
-    Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,7 +8,7 @@ use super::{Finding, Tree};
 /// The rooms of `src/`, the lowest floor first. A room may name rooms of lower floors and itself; rooms on one floor do
 /// not know each other. A new room gets its place here, as low as it can stand.
 const FLOORS: &[&[&str]] = &[
-    &["error", "spelling", "builtin"],
+    &["error", "spelling", "digest", "builtin"],
     &["recipe"],
     &["report"],
     &["event"],
@@ -22,6 +22,7 @@ const FLOORS: &[&[&str]] = &[
 /// Modules, with all below them, that touch no file, process or socket and name only each other.
 const PURE: &[&str] = &[
     "builtin",
+    "digest",
     "error",
     "gdb::answer",
     "gdb::mi",
