@@ -40,7 +40,6 @@ pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     // With --json, standard output holds one object a kernel; progress stays on standard error.
     let (events, screen) = ui::start(ui::Mode::detect(false));
     let cache = Cache::open()?;
-    let mut text = String::new();
     for recipe in &recipes {
         let start = Instant::now();
         let request = session::kernel_request(recipe, &resolved)?;
@@ -49,10 +48,12 @@ pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
             check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
         }
         let build = kernel::obtain(&request, None, &cache, &events, cancel)?;
-        text += &if args.json { as_json(&build, millis(start.elapsed()))? } else { as_text(&build, &request.label) };
+        // Told as soon as it is there: a later kernel may fail.
+        let text = if args.json { as_json(&build, millis(start.elapsed()))? } else { as_text(&build, &request.label) };
+        ui::print(&text).or_host("write to standard output")?;
     }
     screen.finish();
-    ui::print(&text).or_host("write to standard output")
+    Ok(())
 }
 
 fn as_json(build: &KernelBuild, duration_ms: u64) -> Result<String> {

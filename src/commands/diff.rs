@@ -25,15 +25,21 @@ pub fn diff(args: &DiffArgs) -> Result<ExitCode> {
 
 /// The report of a run: its directory, or the file itself.
 fn read(run: &Path) -> Result<Report> {
+    if run.join("matrix.json").is_file() {
+        let several = Error::usage(format!("{} holds the runs of several kernels", run.display()));
+        return Err(several.hint(format!("name one of them, like {}/6.1", run.display())));
+    }
     let file: PathBuf = if run.is_dir() { run.join("report.json") } else { run.into() };
     let wrong = |why: String| {
         Error::usage(format!("{} is no report of a run: {why}", file.display()))
             .hint("name a run directory, like runs/tcp-reset/latest, or a report.json")
     };
     let text = std::fs::read_to_string(&file).map_err(|error| wrong(error.to_string()))?;
-    let report: Report = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    match report.schema {
-        SCHEMA => Ok(report),
-        other => Err(wrong(format!("its schema is {other}, and this kdbg reads {SCHEMA}"))),
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    match value["schema"].as_u64() {
+        Some(schema) if schema != u64::from(SCHEMA) => {
+            Err(wrong(format!("its schema is {schema}, and this kdbg reads {SCHEMA}")))
+        }
+        _ => serde_json::from_value(value).map_err(|error| wrong(error.to_string())),
     }
 }

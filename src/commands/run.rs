@@ -49,10 +49,10 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
         ui::print_result(mode, &report, &path).or_host("write to standard output")?;
         return Ok(ExitCode::from(exit_code(&report)));
     }
-    let reports = matrix::run(&bench, &recipes, &run_dir)?;
+    let (matrix, code) = matrix::run(&bench, &recipes, &run_dir)?;
     screen.finish();
-    matrix::show(mode, &reports, &run_dir)?;
-    Ok(ExitCode::from(reports.iter().map(|(_, _, report)| exit_code(report)).max().unwrap_or(0)))
+    matrix::show(mode, &matrix, &run_dir)?;
+    Ok(ExitCode::from(code))
 }
 
 /// Makes sure that the host has what these recipes need; a kernel that is filed needs no compiler.
@@ -87,6 +87,11 @@ pub(super) struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Says which of several kernels comes now; what follows belongs to its run.
+    pub(super) fn announce(&self, version: &str) {
+        self.events.fact("run", format!("kernel {version}"));
+    }
+
     /// Runs a recipe and writes its report; gives the report and the path to show.
     pub(super) fn run(&self, loaded: &Loaded, run_dir: &RunDir) -> Result<(Report, String)> {
         let ended = session::run(&Order {
@@ -111,7 +116,8 @@ fn find(program: &str) -> Result<PathBuf> {
     })
 }
 
-fn exit_code(report: &Report) -> u8 {
+/// The exit code of a run.
+pub(super) fn exit_code(report: &Report) -> u8 {
     match (&report.outcome, &report.error) {
         (Outcome::Passed, _) => 0,
         (_, Some(error)) => error.kind.exit_code(),

@@ -225,6 +225,11 @@ impl Gdb {
             }
             cancel.check()?;
             match self.incoming.recv_timeout(TICK) {
+                // The command was answered with `^running`; an error that follows means that no stop will.
+                Ok(Incoming(Heard::Record(Record::Result { class, values, .. }, _))) if class == "error" => {
+                    let why = values.text("msg").unwrap_or("no reason given");
+                    return Err(Error::debugger(format!("GDB gave up `{doing}`: {why}")));
+                }
                 Ok(incoming) => self.take(incoming)?,
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
                 Err(RecvTimeoutError::Timeout) => return Err(self.hung(doing)),
@@ -294,16 +299,31 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    #[test]
-    fn a_gdb_that_never_answers_is_given_up_with_its_last_words() {
+    /// A GDB that is this script.
+    fn fake(script: &str) -> (tempfile::TempDir, Gdb) {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("gdb");
-        std::fs::write(&program, "#!/bin/sh\necho 'I am busy'\nexec sleep 1000\n").unwrap();
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut gdb = Gdb::start(&program, &folder.path().join("gdb-mi.log")).unwrap();
         gdb.patience = Duration::from_secs(1);
+        (folder, gdb)
+    }
+
+    #[test]
+    fn a_gdb_that_never_answers_is_given_up_with_its_last_words() {
+        let (_folder, mut gdb) = fake("echo 'I am busy'\nexec sleep 1000");
         let error = gdb.ask("-gdb-version", &Cancel::default()).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Debugger);
         assert_eq!(error.message, "GDB did not answer `-gdb-version` within 1s; it last said `I am busy`");
+    }
+
+    #[test]
+    fn a_step_whose_target_is_gone_is_no_wait_for_a_stop() {
+        let (_folder, mut gdb) =
+            fake("read line\necho '1^running'\necho '1^error,msg=\"Command aborted.\"'\nexec sleep 1000");
+        gdb.must("-exec-step-instruction", &Cancel::default()).unwrap();
+        let error = gdb.wait_stop("-exec-step-instruction", &Cancel::default()).unwrap_err();
+        assert_eq!(error.message, "GDB gave up `-exec-step-instruction`: Command aborted.");
     }
 }

@@ -39,7 +39,7 @@ pub fn cached(version: &str, cache: &Cache) -> Option<KernelSource> {
         .filter_map(|entry| KernelSource::open(entry.path()).ok())
         .filter(|source| is_of_version(&source.version, version))
         .collect();
-    found.sort_by_key(|source| number_parts(&source.version));
+    found.sort_by_key(|source| (number_parts(&source.version), source.id.clone()));
     found.pop()
 }
 

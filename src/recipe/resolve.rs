@@ -143,7 +143,7 @@ impl Place<'_> {
             match read_inside(&folder, &file) {
                 Ok(text) => return Ok(Found { folder: Some(folder), origin: path.display().to_string(), text }),
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-                Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
                     let message = format!("the {} {} cannot be taken", self.what, path.display());
                     return Err(self.loaded.diagnose(&self.at, message, error.to_string(), &[]));
                 }

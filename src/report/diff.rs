@@ -18,6 +18,8 @@ pub use text::render;
 pub struct Difference {
     /// The runs that were compared.
     pub runs: [Side; 2],
+    /// How the runs ended, if that differs: the outcome, and the kind of the error.
+    pub outcome: Option<Change>,
     /// Every probe of either run, in the order of the first, then of the second.
     pub probes: Vec<ProbeDifference>,
     /// Expectations that held in one run and not in the other, or that only one has.
@@ -125,8 +127,19 @@ pub fn compare(first: &Report, second: &Report) -> Difference {
         first.expectations.iter().map(|expectation| (expectation.text.clone(), held(expectation.passed))),
         second.expectations.iter().map(|expectation| (expectation.text.clone(), held(expectation.passed))),
     );
-    let same = expectations.is_empty() && probes.iter().all(ProbeDifference::is_same);
-    Difference { runs: [side(first), side(second)], probes, expectations, same }
+    let ends = [first, second].map(|report| Some(end(report)));
+    let outcome = (ends[0] != ends[1]).then(|| Change { what: "outcome".into(), values: ends });
+    let same = outcome.is_none() && expectations.is_empty() && probes.iter().all(ProbeDifference::is_same);
+    Difference { runs: [side(first), side(second)], outcome, probes, expectations, same }
+}
+
+/// `passed`, or `error in the guest: its message`.
+fn end(report: &Report) -> String {
+    let word = report.outcome.as_str();
+    report.error.as_ref().map_or(word.into(), |error| {
+        let message = error.message.lines().next().unwrap_or_default();
+        format!("{word} ({:?}: {message})", error.kind).to_lowercase()
+    })
 }
 
 fn held(passed: bool) -> String {
@@ -176,8 +189,12 @@ fn without_addresses(value: &str) -> String {
     let mut pieces = value.split("0xffff");
     let mut cleaned = pieces.next().unwrap_or_default().to_string();
     for piece in pieces {
-        cleaned.push_str("an address");
-        cleaned.push_str(piece.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
+        let rest = piece.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        match piece.len() - rest.len() {
+            12 => cleaned.push_str("an address"),
+            digits => cleaned.push_str(&format!("0xffff{}", &piece[..digits])),
+        }
+        cleaned.push_str(rest);
     }
     cleaned
 }
@@ -349,8 +366,18 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_ended_differently_differ() {
+        let first = sample();
+        let mut second = sample();
+        second.outcome = super::super::model::Outcome::Interrupted;
+        let difference = compare(&first, &second);
+        assert_eq!(difference.outcome.unwrap().values, [Some("passed".into()), Some("interrupted".into())]);
+        assert!(!difference.same);
+    }
+
+    #[test]
     fn an_address_in_a_shown_value_is_only_that() {
-        assert_eq!(without_addresses("{a = 0xffff888000a0, b = 2}"), "{a = an address, b = 2}");
+        assert_eq!(without_addresses("{a = 0xffff888000a020d0, b = 0xffff}"), "{a = an address, b = 0xffff}");
         assert_eq!(without_addresses("7 '\\a'"), "7 '\\a'");
     }
 }

@@ -16,6 +16,8 @@ pub struct Matrix {
     pub recipe: String,
     /// Every run, in the order of the recipe's kernels.
     pub runs: Vec<Run>,
+    /// Kernels that were asked for and not run, because the user stopped before.
+    pub not_run: Vec<String>,
     /// What each later run does differently from the first, in the same order.
     pub differences: Vec<Difference>,
 }
@@ -41,7 +43,7 @@ pub struct Run {
 
 impl Matrix {
     /// Puts reports together; each comes with the version it was asked for and its place relative to the matrix.
-    pub fn of(reports: &[(String, String, Report)]) -> Matrix {
+    pub fn of(reports: &[(String, String, Report)], not_run: &[String]) -> Matrix {
         let run = |(version, place, report): &(String, String, Report)| Run {
             version: version.clone(),
             release: report.kernel.as_ref().map(|kernel| kernel.release.clone()),
@@ -56,7 +58,13 @@ impl Matrix {
             [] => Vec::new(),
         };
         let recipe = reports.first().map(|(_, _, report)| report.recipe.name.clone()).unwrap_or_default();
-        Matrix { schema: SCHEMA, recipe, runs: reports.iter().map(run).collect(), differences }
+        Matrix {
+            schema: SCHEMA,
+            recipe,
+            runs: reports.iter().map(run).collect(),
+            not_run: not_run.to_vec(),
+            differences,
+        }
     }
 
     /// For a terminal.
@@ -74,6 +82,9 @@ impl Matrix {
                 text.push_str(&format!("             {}\n", printable(error.lines().next().unwrap_or_default())));
             }
         }
+        for version in &self.not_run {
+            text.push_str(&format!("  {version:<10} not run\n"));
+        }
         for difference in &self.differences {
             text.push('\n');
             text.push_str(&render(difference));
@@ -89,6 +100,15 @@ impl Matrix {
             let link = run.report.replace("report.json", "report.md");
             let (name, word, held, hits) = (run.name(), word(run.outcome), run.held(), run.hits);
             page.push_str(&format!("| {name} | {word} | {held} | {hits} | [{link}]({link}) |\n"));
+        }
+        for version in &self.not_run {
+            page.push_str(&format!("| {version} | not run | | | |\n"));
+        }
+        for run in &self.runs {
+            if let Some(error) = &run.error {
+                let first = error.lines().next().unwrap_or_default();
+                page.push_str(&format!("\n{} ended early: {}\n", run.name(), sentence(first)));
+            }
         }
         page.push_str("\n## Expectations\n\n");
         page.push_str(&self.expectations());
@@ -162,10 +182,10 @@ mod tests {
         }
         second.hits[0].frames[0].args.push(var("reason", "enum sk_rst_reason", "SK_RST_REASON_NO_SOCKET"));
         second.expectations[0].passed = false;
-        Matrix::of(&[
-            ("6.1".into(), "6.1/report.json".into(), first),
-            ("6.12".into(), "6.12/report.json".into(), second),
-        ])
+        Matrix::of(
+            &[("6.1".into(), "6.1/report.json".into(), first), ("6.12".into(), "6.12/report.json".into(), second)],
+            &["6.13".into()],
+        )
     }
 
     #[test]
@@ -173,6 +193,7 @@ mod tests {
         let page = matrix().markdown();
         for part in [
             "over 2 kernels",
+            "| 6.13 | not run |",
             "| [6.12/report.md](6.12/report.md) |",
             " | ✓ | ✗ |\n",
             "against 6.12.117",
@@ -186,7 +207,7 @@ mod tests {
     fn the_json_names_what_it_is_made_of() {
         let json = serde_json::to_value(matrix()).unwrap();
         let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["schema", "recipe", "runs", "differences"]);
+        assert_eq!(keys, ["schema", "recipe", "runs", "not_run", "differences"]);
         assert_eq!(json["runs"][1]["release"], "6.12.117");
         assert_eq!(json["differences"][0]["same"], false);
     }

@@ -10,6 +10,9 @@ const AROUND: usize = 1;
 pub fn render(difference: &Difference) -> String {
     let [first, second] = difference.runs.each_ref().map(side);
     let mut text = format!("  - {first}\n  + {second}\n");
+    if let Some(change) = &difference.outcome {
+        text.push_str(&format!("\n  {}\n", change_text(change)));
+    }
     for probe in &difference.probes {
         text.push_str(&probe_text(probe));
     }
