@@ -203,8 +203,7 @@ impl Watch<'_, '_, '_, '_> {
 
     fn serve_stops(&mut self, running: &mut Running<'_>) -> Result<()> {
         while let Some(stop) = self.armed.gdb.next_stop() {
-            let until = self.stopped(&stop)?;
-            running.stood_still += until.saturating_duration_since(stop.at);
+            running.stood_still += self.stopped(&stop)?;
         }
         Ok(())
     }
@@ -233,8 +232,9 @@ impl Watch<'_, '_, '_, '_> {
         }
     }
 
-    /// A stop: collects a hit for every probe that it belongs to, then lets the guest run. Returns when it ran again.
-    fn stopped(&mut self, first: &Stop) -> Result<Instant> {
+    /// A stop: collects a hit for every probe that it belongs to, then lets the guest run. Gives the time that is not
+    /// the step's: a stop whose conditions are false counts as the guest's, or a hot probe would put off the timeout for ever.
+    fn stopped(&mut self, first: &Stop) -> Result<Duration> {
         let mut stop = Some(first.clone());
         let mut hits = 0;
         while let Some(here) = stop.take() {
@@ -248,9 +248,9 @@ impl Watch<'_, '_, '_, '_> {
             }
         }
         breakpoints::resume(&mut self.armed.gdb, self.order.cancel)?;
-        let again = Instant::now();
-        self.journal.stood_still(hits, again.saturating_duration_since(first.at));
-        Ok(again)
+        let stood_still = first.at.elapsed();
+        self.journal.stood_still(hits, stood_still);
+        Ok(if hits > 0 { stood_still } else { Duration::ZERO })
     }
 
     fn is_armed_at(&self, stop: &Stop) -> bool {
