@@ -1,7 +1,5 @@
 //! `kdbg run` over several kernels: one run each, one matrix over them.
 
-use std::path::Path;
-
 use super::run::{Bench, exit_code};
 use crate::error::{Error, IoContext, Result};
 use crate::recipe::Loaded;
@@ -48,18 +46,13 @@ fn version(loaded: &Loaded) -> String {
 /// # Errors
 /// Standard output cannot be written.
 pub(super) fn show(mode: ui::Mode, matrix: &Matrix, run_dir: &RunDir) -> Result<()> {
-    let place = run_dir.shown();
+    let path = run_dir.shown().join("matrix.md");
     let text = match mode {
         ui::Mode::Json => {
-            let path = place.join("matrix.md");
             let line = serde_json::json!({ "event": "finished", "matrix": matrix, "path": path });
             format!("{line}\n")
         }
-        ui::Mode::Bars | ui::Mode::Plain => format!("{}\n  matrix   {}\n", matrix.text(), shown(&place)),
+        ui::Mode::Bars | ui::Mode::Plain => format!("{}\n  matrix   {}\n", matrix.text(), path.display()),
     };
     ui::print(&text).or_host("write to standard output")
-}
-
-fn shown(place: &Path) -> String {
-    place.join("matrix.md").display().to_string()
 }

@@ -267,8 +267,8 @@ pub fn resume(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
     gdb.must("-exec-continue", cancel).map(drop)
 }
 
-/// A step that executes nothing is tried again this often. One in some hundred does nothing; a `rep` instruction, whose
-/// every round leaves the program counter where it is, is left to GDB.
+/// A step that executes nothing is tried again this often. A `rep` instruction, whose every round leaves the program
+/// counter where it is, is left to GDB after that.
 const STEPS: u32 = 16;
 
 /// Steps off the breakpoint at which the guest stands. Gives the stop that this ran into, if there was one: the guest

@@ -202,7 +202,8 @@ impl<'a> Collector<'a> {
             };
             frames.push(self.frame(level, values, inlined, &variables::merge(typed, whole)));
         }
-        self.explain_missing(gdb, thread, &mut frames, cancel)?;
+        self.learn_storage(gdb, thread, &frames, cancel)?;
+        self.mark_unset(&mut frames);
         Ok(frames)
     }
 
@@ -224,8 +225,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Tells apart what is lost and what is not set yet, by what the compiler says of its place.
-    fn explain_missing(&mut self, gdb: &mut Gdb, thread: u64, frames: &mut [Frame], cancel: &Cancel) -> Result<()> {
+    /// Asks what the compiler says of the place of every local that has no value, or can have none yet.
+    fn learn_storage(&mut self, gdb: &mut Gdb, thread: u64, frames: &[Frame], cancel: &Cancel) -> Result<()> {
         let unknown: Vec<(u32, (String, String))> = frames
             .iter()
             .flat_map(|frame| {
@@ -246,6 +247,11 @@ impl<'a> Collector<'a> {
             };
             self.storage.insert(key, storage);
         }
+        Ok(())
+    }
+
+    /// Tells what is not set yet from what is lost.
+    fn mark_unset(&self, frames: &mut [Frame]) {
         for frame in frames {
             let (place, entry) = (place(frame), is_entry(frame));
             // The return address is one past the call; the call itself is what the frame is at.
@@ -258,7 +264,6 @@ impl<'a> Collector<'a> {
                 }
             }
         }
-        Ok(())
     }
 }
 

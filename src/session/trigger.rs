@@ -8,7 +8,7 @@ use super::journal::Journal;
 use super::{Armed, Order};
 use crate::error::{Error, Result};
 use crate::event::{Event, Phase, millis};
-use crate::gdb::breakpoints;
+use crate::gdb::breakpoints::{self, Breakpoint};
 use crate::gdb::client::Stop;
 use crate::gdb::collect::Probed;
 use crate::guest::{Guest, GuestEvent, Stream};
@@ -281,13 +281,21 @@ impl Watch<'_, '_, '_, '_> {
         Ok(probes)
     }
 
+    fn probe_name(&self, index: usize) -> &str {
+        self.order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str())
+    }
+
+    /// A probe's breakpoint, unless it is disarmed.
+    fn armed_probe(&self, index: usize) -> Option<&Breakpoint> {
+        self.armed.breakpoints.get(index).and_then(Option::as_ref)
+    }
+
     fn index_of(&self, number: u64) -> Option<usize> {
         self.armed.breakpoints.iter().position(|armed| armed.as_ref().is_some_and(|armed| armed.number == number))
     }
 
     fn is_at(&self, index: usize, stop: &Stop) -> bool {
-        let armed = self.armed.breakpoints.get(index).and_then(Option::as_ref);
-        armed.is_some_and(|armed| {
+        self.armed_probe(index).is_some_and(|armed| {
             armed
                 .locations
                 .iter()
@@ -297,11 +305,10 @@ impl Watch<'_, '_, '_, '_> {
 
     /// Whether the probe's condition holds, as far as GDB has not found that out already by naming the probe.
     fn condition_holds(&mut self, index: usize, named: bool, stop: &Stop) -> Result<bool> {
-        let armed = self.armed.breakpoints.get(index).and_then(Option::as_ref);
-        let ours = armed.and_then(|armed| armed.condition.as_deref());
-        let spec = self.order.loaded.recipe.probes.get(index).and_then(|probe| probe.when.as_deref());
+        let ours = self.armed_probe(index).and_then(|armed| armed.condition.clone());
+        let spec = self.order.loaded.recipe.probes.get(index).and_then(|probe| probe.when.clone());
         let Some(condition) = (if named { ours } else { spec }) else { return Ok(true) };
-        match self.armed.collector.holds(&mut self.armed.gdb, condition, stop, self.order.cancel)? {
+        match self.armed.collector.holds(&mut self.armed.gdb, &condition, stop, self.order.cancel)? {
             Ok(holds) => Ok(holds),
             Err(why) if self.has_several_locations(index) => {
                 self.skip(index, stop, &why);
@@ -312,14 +319,13 @@ impl Watch<'_, '_, '_, '_> {
     }
 
     fn has_several_locations(&self, index: usize) -> bool {
-        let armed = self.armed.breakpoints.get(index).and_then(Option::as_ref);
-        armed.is_some_and(|armed| armed.locations.len() > 1)
+        self.armed_probe(index).is_some_and(|armed| armed.locations.len() > 1)
     }
 
     /// In one copy of an inlined function a variable may be lost that others have: said once, and no hit.
     fn skip(&mut self, index: usize, stop: &Stop, why: &str) {
         let address = stop.address.as_deref().unwrap_or_default();
-        let name = self.order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str());
+        let name = self.probe_name(index);
         let text =
             format!("probe `{name}`: its condition cannot be evaluated at {address} ({why}); stops there are no hits");
         self.journal.warn_once(text);
@@ -327,7 +333,7 @@ impl Watch<'_, '_, '_, '_> {
 
     /// A condition that parsed but cannot be evaluated: that shows only at a stop.
     fn bad_condition(&self, index: usize, why: &str) -> Error {
-        let name = self.order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str());
+        let name = self.probe_name(index);
         self.order.loaded.diagnose(
             &format!("probes[{index}].when"),
             format!("probe `{name}`: this condition cannot be evaluated where the probe stops"),
