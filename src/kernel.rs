@@ -6,6 +6,8 @@
 //! led to before, so that a second run does not even start make.
 
 pub mod build;
+mod diagnosis;
+mod entry;
 pub mod kconfig;
 pub mod kconfig_tree;
 mod key;
@@ -13,17 +15,13 @@ pub mod source;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Events, Phase};
-use crate::process::Tool;
 use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
+use entry::Entry;
 use kconfig::Options;
 use source::KernelSource;
 
@@ -65,17 +63,6 @@ pub struct KernelBuild {
     pub config: PathBuf,
     /// Whether it was in the cache.
     pub cached: bool,
-}
-
-/// `kernel.json` of a cache entry.
-#[derive(Debug, Serialize, Deserialize)]
-struct Entry {
-    source_id: String,
-    release: String,
-    build_id: String,
-    compiler: String,
-    vmlinux_size: u64,
-    boot_size: u64,
 }
 
 /// The kernel for `request`: cached, or fetched, configured, checked, built and filed. What make says goes into `log`,
@@ -152,9 +139,9 @@ impl Order<'_> {
 
     /// The cache entry called `key`, if it is whole.
     fn filed(&self, key: &str) -> Option<KernelBuild> {
-        let folder = self.cache.path("kernels").join(key);
-        let entry: Entry = serde_json::from_str(&fs::read_to_string(folder.join("kernel.json")).ok()?).ok()?;
-        let build = KernelBuild {
+        let folder = entry::folder(self.cache, key);
+        let entry = Entry::open(&folder)?;
+        Some(KernelBuild {
             version: self.request.version.clone(),
             source_id: entry.source_id,
             source_tree: self.source.tree.clone(),
@@ -163,16 +150,11 @@ impl Order<'_> {
             build_id: entry.build_id,
             key: key.into(),
             compiler: entry.compiler,
-            vmlinux: folder.join("vmlinux"),
-            boot_image: folder.join("boot.elf"),
-            config: folder.join("config"),
+            vmlinux: folder.join(entry::VMLINUX),
+            boot_image: folder.join(entry::BOOT_IMAGE),
+            config: folder.join(entry::CONFIG),
             cached: true,
-        };
-        let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-        let whole = size(&build.vmlinux) == entry.vmlinux_size
-            && size(&build.boot_image) == entry.boot_size
-            && build.config.is_file();
-        whole.then_some(build)
+        })
     }
 
     fn make(&self) -> Result<KernelBuild> {
@@ -210,32 +192,14 @@ impl Order<'_> {
     }
 
     fn file(&self, workshop: &Workshop<'_>, vmlinux: &Path, key: &str) -> Result<()> {
-        let stage = self.cache.stage()?;
-        let full = stage.path().join("vmlinux");
-        let boot = stage.path().join("boot.elf");
-        let copy = |from: &Path, to: &Path| fs::copy(from, to).or_host(format!("copy {}", from.display()));
-        copy(vmlinux, &full)?;
-        copy(&workshop.objects.join(".config"), &stage.path().join("config"))?;
-        let index = Tool::new("gdb-add-index").arg(&full).deadline(Duration::from_secs(300));
-        let strip = Tool::new("strip").args(["-g", "-o"]).arg(&boot).arg(vmlinux);
-        for tool in [strip, index] {
-            let output = tool.output(self.cancel)?;
-            if !output.status.success() {
-                return Err(Error::kernel(format!("`{}` failed: {}", tool.line(), output.tail(3))));
-            }
-        }
-        let size = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).or_host("measure the kernel");
-        let entry = Entry {
-            source_id: self.source.id.clone(),
+        let made = entry::Made {
+            vmlinux,
+            config: &workshop.objects.join(".config"),
+            source_id: &self.source.id,
             release: workshop.release()?,
-            build_id: build_id(&full)?,
-            compiler: self.compiler.into(),
-            vmlinux_size: size(&full)?,
-            boot_size: size(&boot)?,
+            compiler: self.compiler,
         };
-        let text = serde_json::to_string_pretty(&entry).map_err(|error| Error::kernel(error.to_string()))?;
-        fs::write(stage.path().join("kernel.json"), text).or_host("write the kernel's cache entry")?;
-        stage.publish(&self.cache.path("kernels").join(key))
+        entry::file(&made, key, self.cache, self.cancel)
     }
 
     fn remember(&self, key: &str) -> Result<()> {
@@ -243,16 +207,6 @@ impl Order<'_> {
         fs::create_dir_all(self.cache.path("kernels/inputs")).or_host("write into the cache")?;
         fs::write(&path, key).or_host(format!("write {}", path.display()))
     }
-}
-
-/// The GNU build-id of an ELF file, in hexadecimal.
-fn build_id(path: &Path) -> Result<String> {
-    use object::Object;
-    let data = fs::read(path).or_host(format!("read {}", path.display()))?;
-    let file =
-        object::File::parse(&*data).map_err(|error| Error::kernel(format!("vmlinux is not an ELF file: {error}")))?;
-    let id = file.build_id().ok().flatten().ok_or_else(|| Error::kernel("vmlinux has no build-id"))?;
-    Ok(hex(id))
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ const PURE: &[&str] = &[
     "guest::agent",
     "guest::machine",
     "host::version",
+    "kernel::diagnosis",
     "kernel::kconfig",
     "kernel::kconfig_tree",
     "kernel::key",

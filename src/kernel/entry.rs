@@ -1,0 +1,102 @@
+//! A kernel's entry in the cache, the folder `kernels/<key>/`: filed whole, and read only if it is whole.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::hex;
+use crate::error::{Error, IoContext, Result};
+use crate::event::Cancel;
+use crate::process::Tool;
+use crate::store::Cache;
+
+/// The full vmlinux, indexed for GDB.
+pub(super) const VMLINUX: &str = "vmlinux";
+/// The stripped vmlinux, for QEMU.
+pub(super) const BOOT_IMAGE: &str = "boot.elf";
+/// The finished `.config`.
+pub(super) const CONFIG: &str = "config";
+/// What is known of them: an [`Entry`].
+const FACTS: &str = "kernel.json";
+
+/// `kernel.json`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) source_id: String,
+    pub(super) release: String,
+    pub(super) build_id: String,
+    pub(super) compiler: String,
+    vmlinux_size: u64,
+    boot_size: u64,
+}
+
+/// What a build has made, before it is filed.
+pub(super) struct Made<'a> {
+    /// vmlinux, as linked.
+    pub(super) vmlinux: &'a Path,
+    /// The finished `.config`.
+    pub(super) config: &'a Path,
+    pub(super) source_id: &'a str,
+    pub(super) release: String,
+    pub(super) compiler: &'a str,
+}
+
+/// Where the entry called `key` is.
+pub(super) fn folder(cache: &Cache, key: &str) -> PathBuf {
+    cache.path("kernels").join(key)
+}
+
+impl Entry {
+    /// The entry in `folder`, if it is whole.
+    pub(super) fn open(folder: &Path) -> Option<Entry> {
+        let entry: Entry = serde_json::from_str(&fs::read_to_string(folder.join(FACTS)).ok()?).ok()?;
+        let size = |name: &str| fs::metadata(folder.join(name)).map_or(0, |metadata| metadata.len());
+        let whole =
+            size(VMLINUX) == entry.vmlinux_size && size(BOOT_IMAGE) == entry.boot_size && folder.join(CONFIG).is_file();
+        whole.then_some(entry)
+    }
+}
+
+/// Files what was made as the entry called `key`, replacing what may be there.
+///
+/// # Errors
+/// A tool failed, or the cache cannot be written; nothing is filed then.
+pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -> Result<()> {
+    let stage = cache.stage()?;
+    let place = |name: &str| stage.path().join(name);
+    let copy = |from: &Path, to: &Path| fs::copy(from, to).or_host(format!("copy {}", from.display()));
+    copy(made.vmlinux, &place(VMLINUX))?;
+    copy(made.config, &place(CONFIG))?;
+    let strip = Tool::new("strip").args(["-g", "-o"]).arg(place(BOOT_IMAGE)).arg(made.vmlinux);
+    let index = Tool::new("gdb-add-index").arg(place(VMLINUX)).deadline(Duration::from_secs(300));
+    for tool in [strip, index] {
+        let output = tool.output(cancel)?;
+        if !output.status.success() {
+            return Err(Error::kernel(format!("`{}` failed: {}", tool.line(), output.tail(3))));
+        }
+    }
+    let size = |name: &str| fs::metadata(place(name)).map(|metadata| metadata.len()).or_host("measure the kernel");
+    let entry = Entry {
+        source_id: made.source_id.into(),
+        release: made.release.clone(),
+        build_id: build_id(&place(VMLINUX))?,
+        compiler: made.compiler.into(),
+        vmlinux_size: size(VMLINUX)?,
+        boot_size: size(BOOT_IMAGE)?,
+    };
+    let text = serde_json::to_string_pretty(&entry).map_err(|error| Error::kernel(error.to_string()))?;
+    fs::write(place(FACTS), text).or_host("write the kernel's cache entry")?;
+    stage.publish(&folder(cache, key))
+}
+
+/// The GNU build-id of an ELF file, in hexadecimal.
+fn build_id(path: &Path) -> Result<String> {
+    use object::Object;
+    let data = fs::read(path).or_host(format!("read {}", path.display()))?;
+    let file =
+        object::File::parse(&*data).map_err(|error| Error::kernel(format!("vmlinux is not an ELF file: {error}")))?;
+    let id = file.build_id().ok().flatten().ok_or_else(|| Error::kernel("vmlinux has no build-id"))?;
+    Ok(hex(id))
+}
