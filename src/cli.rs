@@ -40,8 +40,9 @@ pub enum Verb {
 pub struct RunArgs {
     /// The recipe.
     pub recipe: PathBuf,
-    /// Run on this kernel version instead of the recipe's; several make a matrix.
-    #[arg(long, value_name = "VERSION")]
+    /// Run on this kernel instead of the recipe's: a version, a package, or the path of a tree, an archive or a git
+    /// repository (PATH@REVISION); several make a matrix.
+    #[arg(long, value_name = "KERNEL")]
     pub kernel: Vec<String>,
     /// Put the results into this new or empty folder instead of runs/<recipe>/<time>.
     #[arg(long, value_name = "DIR")]
@@ -62,8 +63,9 @@ pub struct RunArgs {
 pub struct BuildArgs {
     /// The recipe whose kernel to build.
     pub recipe: PathBuf,
-    /// Build this kernel version instead of the recipe's; may be repeated.
-    #[arg(long, value_name = "VERSION")]
+    /// Build this kernel instead of the recipe's: a version, a package, or the path of a tree, an archive or a git
+    /// repository (PATH@REVISION); may be repeated.
+    #[arg(long, value_name = "KERNEL")]
     pub kernel: Vec<String>,
     /// Print the result as one JSON object.
     #[arg(long)]

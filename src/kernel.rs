@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Events, Phase};
+use crate::recipe::{KernelChoice, Loaded, Patch};
 use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
@@ -28,12 +29,39 @@ use source::KernelSource;
 /// What a recipe wants of a kernel.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// `6.1` or `6.1.192`.
-    pub version: String,
+    /// Which kernel.
+    pub choice: KernelChoice,
+    /// What is to be changed in its source, in this order.
+    pub patches: Vec<Patch>,
+    /// The recipe, for errors that point into it.
+    pub recipe: Loaded,
     /// All fragments and options, merged.
     pub options: Options,
     /// How to call the configuration on the screen, like `base+net`.
     pub label: String,
+}
+
+impl Request {
+    /// An error about which kernel it is: it points at the recipe's line, if that is where the kernel is named.
+    pub fn diagnose(&self, message: impl Into<String>, label: impl Into<String>, helps: &[String]) -> Error {
+        let place = self.recipe.recipe.kernel.choices().into_iter().map(|(place, _)| place).next().unwrap_or_default();
+        match place.is_empty() {
+            false => self.recipe.diagnose(&place, message, label, helps),
+            true => {
+                let label: String = label.into();
+                let colon = if label.is_empty() { "" } else { ": " };
+                let error = Error::usage(format!("--kernel {}: {}{colon}{label}", self.choice, message.into()));
+                helps.first().map_or(error.clone(), |help| error.hint(help))
+            }
+        }
+    }
+
+    /// The version, where that is what was asked for.
+    fn version(&self) -> Result<&str> {
+        let not_yet = "this version of kdbg builds what `version` names";
+        let other = || self.diagnose(format!("{} cannot be obtained", self.choice), not_yet, &[]);
+        if self.patches.is_empty() { self.choice.version().ok_or_else(other) } else { Err(other()) }
+    }
 }
 
 /// A kernel that is built.
@@ -78,9 +106,10 @@ pub fn obtain(
     cancel: &Cancel,
 ) -> Result<KernelBuild> {
     let compiler = build::compiler(cancel)?;
-    let source = match source::cached(&request.version, cache) {
+    let version = request.version()?;
+    let source = match source::cached(version, cache) {
         Some(source) => source,
-        None => source::obtain(&request.version, cache, events, cancel)?,
+        None => source::obtain(version, cache, events, cancel)?,
     };
     let order = Order { request, source: &source, compiler: &compiler, log, cache, events, cancel };
     if let Some(build) = order.known() {
@@ -97,7 +126,7 @@ pub fn obtain(
 /// Whether [`obtain`] would answer `request` from the cache, without a source to fetch or make to run. Without gcc it
 /// would not: the compiler is part of a kernel's name.
 pub fn is_filed(request: &Request, cache: &Cache, cancel: &Cancel) -> bool {
-    let Some(source) = source::cached(&request.version, cache) else { return false };
+    let Some(source) = request.version().ok().and_then(|version| source::cached(version, cache)) else { return false };
     build::compiler(cancel).is_ok_and(|compiler| {
         let events = &Events::none();
         Order { request, source: &source, compiler: &compiler, log: None, cache, events, cancel }.known().is_some()
@@ -142,7 +171,7 @@ impl Order<'_> {
         let folder = entry::folder(self.cache, key);
         let entry = Entry::open(&folder)?;
         Some(KernelBuild {
-            version: self.request.version.clone(),
+            version: self.request.choice.to_string(),
             source_id: entry.source_id,
             source_tree: self.source.tree.clone(),
             objects: self.objects(),
@@ -217,8 +246,13 @@ mod tests {
     fn a_kernel_is_filed_when_the_same_request_led_to_a_whole_entry() {
         let folder = tempfile::tempdir().unwrap();
         let (cache, cancel) = (Cache::at(folder.path().into()).unwrap(), Cancel::default());
-        let request =
-            Request { version: "9.9".into(), options: Options::parse("CONFIG_A=y\n").unwrap(), label: "a".into() };
+        let request = Request {
+            choice: KernelChoice::Version("9.9".into()),
+            patches: Vec::new(),
+            recipe: crate::recipe::load::parse("a.yaml", "name: a\nkernel: { version: '9.9' }\n").unwrap(),
+            options: Options::parse("CONFIG_A=y\n").unwrap(),
+            label: "a".into(),
+        };
         assert!(!is_filed(&request, &cache, &cancel), "no source");
         let tree = cache.path("sources/linux-source-9.9_9.9.1-1");
         fs::create_dir_all(&tree).unwrap();

@@ -15,6 +15,7 @@ mod check;
 pub mod diagnostic;
 pub mod expression;
 pub mod image;
+pub mod kernel;
 pub mod load;
 pub mod locate;
 pub mod point;
@@ -23,7 +24,8 @@ mod shape;
 pub mod types;
 
 pub use image::ImageSpec;
+pub use kernel::{KernelChoice, Source};
 pub use load::{Loaded, load};
 pub use point::ProbePoint;
-pub use resolve::{Fragment, Image, Resolved, resolve};
+pub use resolve::{Fragment, Image, Patch, Resolved, resolve};
 pub use types::Recipe;

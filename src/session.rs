@@ -20,7 +20,8 @@ use crate::gdb::symbols::Symbols;
 use crate::guest::image::{self, Contents};
 use crate::kernel::kconfig::{self, Options, Refusal, Setting};
 use crate::kernel::{self, KernelBuild, Request};
-use crate::recipe::{Loaded, ProbePoint, Resolved};
+use crate::recipe::kernel::KernelSpec;
+use crate::recipe::{self, KernelChoice, Loaded, ProbePoint, Resolved};
 use crate::report::model::Report;
 use crate::report::text::plural;
 use crate::store::{Cache, RunDir};
@@ -104,7 +105,7 @@ pub fn obtain_kernel(order: &Order<'_>) -> Result<KernelBuild> {
     let log = order.run_dir.file("build.log");
     let build = kernel::obtain(&request, Some(&log), order.cache, order.events, order.cancel)?;
     let state = if build.cached { "cached" } else { "built" };
-    order.events.fact("kernel", format!("{} {}  {state} {}", build.release, label(&spec.config), build.key));
+    order.events.fact("kernel", format!("{} {}  {state} {}", build.release, label(spec), build.key));
     Ok(build)
 }
 
@@ -137,13 +138,23 @@ pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
         })?;
         options.set(symbol, &value);
     }
-    let version = spec.version.first().cloned().unwrap_or_default();
-    Ok(Request { version, options, label: label(&spec.config) })
+    let choice = recipe::resolve::kernel(loaded)?;
+    if matches!(choice, KernelChoice::Package(_)) && !resolved.patches.is_empty() {
+        let message = format!("--kernel {choice}: the recipe has patches, and a package cannot be patched");
+        return Err(Error::usage(message).hint("name a version, or a recipe without `kernel.patches`"));
+    }
+    let patches = resolved.patches.clone();
+    Ok(Request { choice, patches, recipe: loaded.clone(), options, label: label(spec) })
 }
 
-/// `base+net`.
-fn label(fragments: &[String]) -> String {
-    if fragments.is_empty() { "no fragments".into() } else { fragments.join("+") }
+/// `base+net`, or `base+net, 2 patches`.
+fn label(spec: &KernelSpec) -> String {
+    let fragments = if spec.config.is_empty() { "no fragments".into() } else { spec.config.join("+") };
+    match spec.patches.len() {
+        0 => fragments,
+        1 => format!("{fragments}, 1 patch"),
+        count => format!("{fragments}, {count} patches"),
+    }
 }
 
 fn build_image(order: &Order<'_>) -> Result<PathBuf> {
@@ -251,7 +262,6 @@ fn explain(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe;
 
     /// What is asked of a kernel by a recipe with these `options`, in a folder with that fragment `mine`.
     fn asked(options: &str, fragment: &str) -> Result<Request> {

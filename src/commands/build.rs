@@ -44,7 +44,8 @@ pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         let start = Instant::now();
         let request = session::kernel_request(recipe, &resolved)?;
         if !kernel::is_filed(&request, &cache, cancel) {
-            let needs = needs_for(&Purpose::BUILD, &recipe.recipe.kernel.version);
+            let versions: Vec<&str> = request.choice.version().into_iter().collect();
+            let needs = needs_for(&Purpose::BUILD, &versions);
             check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
         }
         let build = kernel::obtain(&request, None, &cache, &events, cancel)?;

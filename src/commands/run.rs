@@ -68,7 +68,7 @@ fn ensure_host(
     let mut versions = Vec::new();
     for recipe in recipes {
         filed &= kernel::is_filed(&session::kernel_request(recipe, resolved)?, cache, cancel);
-        versions.extend(recipe.recipe.kernel.version.clone());
+        versions.extend(recipe.recipe.kernel.choice().and_then(|choice| choice.version().map(str::to_owned)));
     }
     let purposes: &[Purpose] = if filed { &Purpose::GUEST } else { &Purpose::RUN };
     let needs = needs_with_image(purposes, &versions, &resolved.image.spec.programs);

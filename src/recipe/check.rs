@@ -2,6 +2,8 @@
 //!
 //! Pure. Collects all it finds, so that one look at the error is enough to mend the recipe.
 
+mod kernel;
+
 use std::collections::BTreeSet;
 
 use super::diagnostic::{Diagnostic, Objection, Span};
@@ -9,8 +11,10 @@ use super::expression;
 use super::image::is_plain_name;
 use super::locate::{Outline, Part};
 use super::point::{ProbePoint, is_identifier};
-use super::types::{Comparison, ExpectSpec, GuestSpec, KernelSpec, ProbeSpec, Recipe, StepSpec};
+use super::types::{Comparison, ExpectSpec, GuestSpec, ProbeSpec, Recipe, StepSpec};
 use crate::spelling;
+
+pub(crate) use kernel::{VERSION_HELP, is_image_package, is_revision, is_version};
 
 /// All that is wrong with a recipe, in the order of its parts.
 pub(super) fn check(recipe: &Recipe, outline: &Outline<'_>) -> Vec<Diagnostic> {
@@ -54,47 +58,6 @@ impl Checker<'_, '_> {
         }
         if recipe.about.trim().contains('\n') {
             self.value("about", "`about` must be one line", "").help("put the rest into a comment");
-        }
-    }
-
-    fn kernel(&mut self, kernel: &KernelSpec) {
-        if kernel.version.is_empty() {
-            self.value("kernel.version", "no kernel version", "the list is empty").help("name one, like `\"6.1\"`");
-        }
-        let mut versions = BTreeSet::new();
-        for (index, version) in kernel.version.iter().enumerate() {
-            // A version that stands alone is not in a list; its place is found all the same.
-            let at = format!("kernel.version[{index}]");
-            if !is_version(version) {
-                self.value(&at, format!("`{version}` is not a kernel version"), "").help(VERSION_HELP);
-            } else if !versions.insert(version) {
-                self.value(&at, format!("the kernel version `{version}` is listed twice"), "second time");
-            }
-        }
-        let mut seen = BTreeSet::new();
-        for (index, fragment) in kernel.config.iter().enumerate() {
-            let at = format!("kernel.config[{index}]");
-            self.plain_name(&at, "a fragment", fragment, "kconfigs/NAME.config");
-            if !seen.insert(fragment) {
-                self.value(&at, format!("the fragment `{fragment}` is listed twice"), "second time");
-            }
-        }
-        for (symbol, value) in &kernel.options {
-            let at = format!("kernel.options.{symbol}");
-            let upper = symbol.to_uppercase();
-            let bare = upper.strip_prefix("CONFIG_").unwrap_or(&upper);
-            if symbol != bare || !is_symbol(symbol) {
-                let label = if upper.starts_with("CONFIG_") { "the prefix `CONFIG_` is implied" } else { "" };
-                let wrong = self.key(&at, format!("`{symbol}` is not the name of a kernel option"), label);
-                if is_symbol(bare) {
-                    wrong.help(format!("write `{bare}`"));
-                } else {
-                    wrong.help("an option is written in capitals, digits and `_`, like `NETFILTER: y`");
-                }
-            }
-            if value.0.chars().any(char::is_control) {
-                self.value(&at, format!("the value of `{symbol}` must be one line"), "");
-            }
         }
     }
 
@@ -227,18 +190,4 @@ impl Last<'_> {
             last.helps.push(help.into());
         }
     }
-}
-
-/// How a version is written.
-pub(super) const VERSION_HELP: &str = "write a series like `\"6.1\"` or a release like `\"6.1.192\"`";
-
-/// `6.1` or `6.1.192`.
-pub(super) fn is_version(text: &str) -> bool {
-    let number = |part: &str| (1..=4).contains(&part.len()) && part.chars().all(|c| c.is_ascii_digit());
-    matches!(text.split('.').count(), 2 | 3) && text.split('.').all(number)
-}
-
-/// A Kconfig symbol.
-fn is_symbol(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }

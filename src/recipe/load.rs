@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::diagnostic::{self, Diagnostic, Span};
+use super::kernel::KernelChoice;
 use super::locate::{Outline, Part};
 use super::types::Recipe;
 use super::{check, shape};
@@ -50,33 +51,66 @@ impl Loaded {
         Outline::parse(&self.text).map_or(Span::default(), |outline| outline.find(at, Part::Value))
     }
 
-    /// One recipe for each kernel: those that the recipe names, or `versions` instead if there are any.
+    /// One recipe for each kernel: those that the recipe names, or `named` on the command line instead if there are any.
     ///
     /// # Errors
-    /// One of `versions` is no version, or there twice.
-    pub fn for_each_kernel(&self, versions: &[String]) -> Result<Vec<Loaded>> {
-        for (index, version) in versions.iter().enumerate() {
-            if !check::is_version(version) {
-                let wrong = Error::usage(format!("`{version}` is not a kernel version"));
-                return Err(wrong.hint(check::VERSION_HELP));
-            }
-            if versions[..index].contains(version) {
-                return Err(Error::usage(format!("the kernel version `{version}` is named twice")));
-            }
+    /// One of `named` is no version, no package and nothing on this host, or there twice.
+    pub fn for_each_kernel(&self, named: &[String]) -> Result<Vec<Loaded>> {
+        let chosen = match named {
+            [] => self.recipe.kernel.choices().into_iter().map(|(_, choice)| choice).collect(),
+            named => named.iter().map(|name| from_command_line(name)).collect::<Result<Vec<_>>>()?,
+        };
+        if let Some((_, twice)) = chosen.iter().enumerate().find(|(index, one)| chosen[..*index].contains(one)) {
+            return Err(Error::usage(format!("the kernel `{twice}` is named twice")));
         }
-        let chosen = if versions.is_empty() { &self.recipe.kernel.version } else { versions };
-        let with = |version: &String| {
+        let with = |choice| {
             let mut one = self.clone();
-            one.recipe.kernel.version = vec![version.clone()];
+            one.recipe.kernel.chosen = Some(choice);
             one
         };
-        Ok(chosen.iter().map(with).collect())
+        Ok(chosen.into_iter().map(with).collect())
     }
 
     /// The folder that the recipe is in.
     pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
+}
+
+/// What `--kernel NAME` means. What looks like a path, or is one, is one; `PATH@REVISION` is a revision of a git
+/// repository, unless there is a file of that name.
+fn from_command_line(name: &str) -> Result<KernelChoice> {
+    let path = |path: &str, revision: Option<&str>| KernelChoice::Path {
+        path: path.into(),
+        revision: revision.map(str::to_owned),
+    };
+    if Path::new(name).exists() {
+        return Ok(path(name, None));
+    }
+    if check::is_version(name) {
+        return Ok(KernelChoice::Version(name.into()));
+    }
+    if check::is_image_package(name) {
+        return Ok(KernelChoice::Package(name.into()));
+    }
+    if let Some((repository, revision)) = name.split_once('@')
+        && Path::new(repository).is_dir()
+    {
+        if check::is_revision(revision) {
+            return Ok(path(repository, Some(revision)));
+        }
+        return Err(Error::usage(format!("`{revision}` cannot be a revision of {repository}"))
+            .hint("name a tag, a branch or a commit, like `PATH@v6.1.192`"));
+    }
+    if name.contains('/') || name.starts_with('.') {
+        return Err(Error::usage(format!("--kernel {name}: there is no such file or folder")).hint(
+            "name a kernel tree, an archive of one (.tar.xz, .tar.gz, .tar.zst), or a git repository as PATH@REVISION",
+        ));
+    }
+    Err(Error::usage(format!("`{name}` is not a kernel version")).hint(format!(
+        "{}; a package `linux-image-…`; or the path of a tree, an archive or a git repository",
+        check::VERSION_HELP
+    )))
 }
 
 /// Reads and checks a recipe.

@@ -55,6 +55,11 @@ impl<'t> Outline<'t> {
         }
     }
 
+    /// Whether there is an entry at `path`.
+    pub fn has(&self, path: &str) -> bool {
+        self.documents.first().is_some_and(|root| self.walk((None, root), path).0 == 0)
+    }
+
     /// The place of those characters of the value at `path` that an objection is about. Where the value is not
     /// written in one piece on one line (escapes, block scalars, aliases), the place of the whole value.
     pub fn find_in(&self, path: &str, value: &str, objection: &Objection) -> Span {

@@ -1,13 +1,16 @@
-//! The files that a recipe names: its Kconfig fragments, its image and the image's `init`.
+//! The files that a recipe names: its Kconfig fragments, its patches, its image and the image's `init`; and where the
+//! kernel's source is, where that is beside the recipe.
 //!
 //! Looks beside the recipe, then one folder up, then into kdbg itself ([`crate::builtin`]). Reads files of the folders
-//! `kconfigs/` and `images/` there and nothing else: what leaves them by a symbolic link is refused. Must not interpret a fragment, which is the kernel's room.
+//! `kconfigs/`, `patches/` and `images/` there and nothing else: what leaves them by a symbolic link is refused. Must not
+//! interpret a fragment or a patch, which is the kernel's room.
 
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use super::diagnostic;
 use super::image::ImageSpec;
+use super::kernel::{KernelChoice, Source};
 use super::load::{Loaded, document};
 use crate::builtin;
 use crate::error::{Error, IoContext, Result};
@@ -18,8 +21,19 @@ use crate::spelling;
 pub struct Resolved {
     /// The fragments, in the order of the recipe.
     pub fragments: Vec<Fragment>,
+    /// The patches, in the order of the recipe.
+    pub patches: Vec<Patch>,
     /// The guest's image.
     pub image: Image,
+}
+
+/// A patch of the kernel's source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patch {
+    /// Its name in the recipe.
+    pub name: String,
+    /// What it says.
+    pub text: String,
 }
 
 /// A Kconfig fragment.
@@ -69,7 +83,53 @@ pub fn resolve(loaded: &Loaded) -> Result<Resolved> {
         let found = place.find(name)?;
         fragments.push(Fragment { name: name.clone(), origin: found.origin, text: found.text });
     }
-    Ok(Resolved { fragments, image: image(loaded)? })
+    Ok(Resolved { fragments, patches: patches(loaded)?, image: image(loaded)? })
+}
+
+fn patches(loaded: &Loaded) -> Result<Vec<Patch>> {
+    let numbered = loaded.recipe.kernel.patches.iter().enumerate();
+    let read = numbered.map(|(index, name)| {
+        let at = format!("kernel.patches[{index}]");
+        let place = Place { loaded, at, what: "patch", folder: "patches", suffix: "" };
+        Ok(Patch { name: name.clone(), text: place.find(name)?.text })
+    });
+    read.collect()
+}
+
+/// The kernel that the recipe is on, with the paths that it names found in the recipe's folder.
+///
+/// # Errors
+/// There is no such file or folder, or a symbolic link leads out of the recipe's folder.
+pub fn kernel(loaded: &Loaded) -> Result<KernelChoice> {
+    let choice = loaded.recipe.kernel.choice().ok_or_else(|| Error::recipe("the recipe names no kernel"))?;
+    Ok(match choice {
+        KernelChoice::Source(Source::Archive(path)) => {
+            KernelChoice::Source(Source::Archive(beside(loaded, "archive", &path)?))
+        }
+        KernelChoice::Source(Source::Tree(path)) => KernelChoice::Source(Source::Tree(beside(loaded, "tree", &path)?)),
+        other => other,
+    })
+}
+
+/// A file or folder that is in the recipe's own folder.
+fn beside(loaded: &Loaded, key: &str, path: &Path) -> Result<PathBuf> {
+    let own = match loaded.folder() {
+        folder if folder == Path::new("") => Path::new("."),
+        folder => folder,
+    };
+    let at = format!("kernel.source.{key}");
+    let cannot = |why: &str| {
+        let message = format!("the {key} {} cannot be taken", own.join(path).display());
+        loaded.diagnose(&at, message, why, &[])
+    };
+    let real = own.join(path).canonicalize().map_err(|error| cannot(&error.to_string()))?;
+    let inside = own.canonicalize().is_ok_and(|own| real.starts_with(own));
+    match (key, inside) {
+        (_, false) => Err(cannot("a symbolic link leads out of the recipe's folder")),
+        ("tree", true) if !real.is_dir() => Err(cannot("this is not a folder")),
+        ("archive", true) if !real.is_file() => Err(cannot("this is not a file")),
+        _ => Ok(real),
+    }
 }
 
 /// Finds and reads the image and its `init`.
@@ -136,6 +196,10 @@ impl Place<'_> {
         [beside.join(self.folder), above.join(self.folder)]
     }
 
+    fn plural(&self) -> String {
+        if self.what == "patch" { "patches".into() } else { format!("{}s", self.what) }
+    }
+
     fn find(&self, name: &str) -> Result<Found> {
         let file = format!("{name}{}", self.suffix);
         for folder in self.folders() {
@@ -164,8 +228,12 @@ impl Place<'_> {
         }
         names.sort();
         names.dedup();
-        let names = || names.iter().map(String::as_str);
-        let known = format!("the {}s are {}", self.what, spelling::listed(names()));
+        let found = names;
+        let names = || found.iter().map(String::as_str);
+        let known = match found.is_empty() {
+            true => format!("there are no files in the folder `{}`", self.folder),
+            false => format!("the {} are {}", self.plural(), spelling::listed(names())),
+        };
         let near = spelling::did_you_mean(name, names());
         let searched = self.folders().map(|folder| folder.join(format!("{name}{}", self.suffix)).display().to_string());
         let helps = [

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::kernel::KernelSpec;
+
 /// A whole recipe, as written, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,27 +33,6 @@ pub struct Recipe {
     /// What must be seen for the run to pass.
     #[serde(default)]
     pub expect: Vec<ExpectSpec>,
-}
-
-/// Which kernel: a version, fragments, and options on top.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KernelSpec {
-    /// Version, like `"6.1"`: one, or a list of one.
-    #[serde(deserialize_with = "one_or_several")]
-    pub version: Vec<String>,
-    /// Fragments in `kconfigs/`, merged in this order.
-    #[serde(default = "KernelSpec::default_config")]
-    pub config: Vec<String>,
-    /// Kconfig symbols (without `CONFIG_`) on top of the fragments.
-    #[serde(default)]
-    pub options: BTreeMap<String, OptionValue>,
-}
-
-impl KernelSpec {
-    fn default_config() -> Vec<String> {
-        vec!["base".into(), "net".into()]
-    }
 }
 
 /// The value of a Kconfig symbol: `y`, `n`, `m`, a number or a string, kept as Kconfig spells it.
@@ -320,27 +301,6 @@ impl Serialize for HitCount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Visitor;
-    impl<'de> serde::de::Visitor<'de> for Visitor {
-        type Value = Vec<String>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a version in quotes, like \"6.1\", or a list of them")
-        }
-        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
-            Ok(vec![text.into()])
-        }
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
-            let mut versions = Vec::new();
-            while let Some(version) = items.next_element()? {
-                versions.push(version);
-            }
-            Ok(versions)
-        }
-    }
-    deserializer.deserialize_any(Visitor)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -28,9 +28,11 @@ struct Named<'a> {
 
 #[derive(Serialize)]
 struct Kernel<'a> {
+    asked: &'a str,
     source: &'a str,
     release: &'a str,
     compiler: &'a str,
+    patches: Vec<Named<'a>>,
     fragments: Vec<Named<'a>>,
     options: std::collections::BTreeMap<&'a str, &'a str>,
     key: &'a str,
@@ -56,9 +58,16 @@ pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineIn
         kdbg: env!("CARGO_PKG_VERSION"),
         recipe: Named { name: &recipe.name, sha256: order.loaded.sha256.clone() },
         kernel: Kernel {
+            asked: &kernel.version,
             source: &kernel.source_id,
             release: &kernel.release,
             compiler: &kernel.compiler,
+            patches: order
+                .resolved
+                .patches
+                .iter()
+                .map(|patch| Named { name: &patch.name, sha256: sha256(patch.text.as_bytes()) })
+                .collect(),
             fragments: order
                 .resolved
                 .fragments

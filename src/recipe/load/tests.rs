@@ -207,17 +207,63 @@ fn files_that_are_no_recipes() {
     assert!(nested.message.starts_with("this is not YAML: recursion limit exceeded"), "{}", nested.message);
 }
 
+/// The kernels of a recipe with that `kernel`, when the command line names those.
+fn kernels(kernel: &str, named: &[&str]) -> Result<Vec<String>, String> {
+    let loaded = parse("mine.yaml", &format!("name: mine\nkernel: {kernel}\n")).map_err(|error| error.message)?;
+    let named: Vec<String> = named.iter().map(ToString::to_string).collect();
+    let recipes = loaded.for_each_kernel(&named).map_err(|error| error.message)?;
+    Ok(recipes.into_iter().filter_map(|one| one.recipe.kernel.choice()).map(|choice| format!("{choice:?}")).collect())
+}
+
 #[test]
 fn there_is_one_recipe_for_each_kernel_and_the_command_line_wins() {
-    let text = "name: mine\nkernel: { version: ['6.1', '6.12'] }\n";
-    let loaded = parse("mine.yaml", text).unwrap();
-    let versions = |named: &[&str]| {
-        let named: Vec<String> = named.iter().map(ToString::to_string).collect();
-        let recipes = loaded.for_each_kernel(&named).map_err(|error| error.message)?;
-        Ok(recipes.into_iter().flat_map(|one| one.recipe.kernel.version).collect::<Vec<_>>())
-    };
-    assert_eq!(versions(&[]), Ok(vec!["6.1".into(), "6.12".into()]));
-    assert_eq!(versions(&["5.10"]), Ok(vec!["5.10".into()]));
-    assert_eq!(versions(&["../etc"]), Err("`../etc` is not a kernel version".to_string()));
-    assert_eq!(versions(&["6.1", "6.1"]), Err("the kernel version `6.1` is named twice".to_string()));
+    let two = "{ version: ['6.1', '6.12'] }";
+    let is = |list: &[&str]| Ok(list.iter().map(ToString::to_string).collect());
+    assert_eq!(kernels(two, &[]), is(&[r#"Version("6.1")"#, r#"Version("6.12")"#]));
+    assert_eq!(kernels(two, &["5.10"]), is(&[r#"Version("5.10")"#]));
+    assert_eq!(kernels(two, &["linux-image-6.1-amd64"]), is(&[r#"Package("linux-image-6.1-amd64")"#]));
+    assert_eq!(kernels("{ package: linux-image-x }", &[]), is(&[r#"Package("linux-image-x")"#]));
+    assert_eq!(kernels("{ source: { tree: src/linux } }", &[]), is(&[r#"Source(Tree("src/linux"))"#]));
+    assert_eq!(kernels(two, &["6.1", "6.1"]), Err("the kernel `6.1` is named twice".to_string()));
+    assert_eq!(kernels(two, &["latest"]), Err("`latest` is not a kernel version".to_string()));
+}
+
+#[test]
+fn what_is_a_path_on_the_command_line_is_taken_for_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let named = |name: &str| kernels("{ version: '6.1' }", &[name]).map(|all| all.concat().replace(path, "DIR"));
+    assert_eq!(named(path), Ok(r#"Path { path: "DIR", revision: None }"#.into()));
+    assert_eq!(named(&format!("{path}@v6.1")), Ok(r#"Path { path: "DIR", revision: Some("v6.1") }"#.into()));
+    assert!(named(&format!("{path}@--upload-pack=x")).unwrap_err().contains("cannot be a revision"));
+    assert_eq!(named("./moon"), Err("--kernel ./moon: there is no such file or folder".into()));
+}
+
+/// What is wrong with what stands below `kernel`.
+#[test]
+fn sources_that_make_no_sense() {
+    let digits = "0".repeat(64);
+    let cases = [
+        "{ config: [] }".to_string(),
+        "{ version: '6.1', source: { tree: x } }".into(),
+        "{ source: {} }".into(),
+        "{ source: { tree: x, archive: x.tar.xz } }".into(),
+        "{ source: { url: https://x/linux.tar.xz } }".into(),
+        format!("{{ source: {{ url: ftp://x/linux.tar.xz, sha256: {digits} }} }}"),
+        "{ source: { url: https://x/linux.tar.xz, sha256: '12' } }".into(),
+        "{ source: { archive: ../linux.tar.xz } }".into(),
+        "{ source: { archive: linux.zip } }".into(),
+        "{ source: { tree: /usr/src/linux } }".into(),
+        "{ source: { git: /srv/linux, revision: main } }".into(),
+        "{ source: { git: https://x/linux, revision: --upload-pack=x } }".into(),
+        "{ source: { git: https://x/linux } }".into(),
+        "{ source: { tree: x, revision: main } }".into(),
+        "{ source: { treee: x } }".into(),
+        "{ package: bash }".into(),
+        "{ package: [linux-image-a, linux-image-a] }".into(),
+        "{ package: linux-image-a, patches: [a.patch] }".into(),
+        "{ version: '6.1', patches: [../a.patch, a.patch, a.patch] }".into(),
+    ];
+    let said = cases.map(|kernel| kernels(&kernel, &[]).expect_err(&kernel)).join("\n\nerror: ");
+    insta::assert_snapshot!(said);
 }

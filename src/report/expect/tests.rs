@@ -1,7 +1,8 @@
 //! Expectations that hold and, above all, expectations that do not.
 
 use super::*;
-use crate::recipe::types::{ExpectedValue, KernelSpec};
+use crate::recipe::kernel::KernelSpec;
+use crate::recipe::types::ExpectedValue;
 use crate::report::model::Why;
 use crate::report::sample::{hit, lost, sample};
 
@@ -11,7 +12,7 @@ fn recipe(expect: ExpectSpec) -> Recipe {
     Recipe {
         name: "tcp-reset".into(),
         about: String::new(),
-        kernel: KernelSpec { version: vec!["6.1".into()], config, options: Default::default() },
+        kernel: KernelSpec { version: vec!["6.1".into()], config, ..KernelSpec::default() },
         guest: Default::default(),
         probes: vec![ProbeSpec {
             name: "rst".into(),

@@ -38,6 +38,7 @@ const PURE: &[&str] = &[
     "recipe::diagnostic",
     "recipe::expression",
     "recipe::image",
+    "recipe::kernel",
     "recipe::locate",
     "recipe::point",
     "recipe::shape",
