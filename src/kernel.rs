@@ -1,8 +1,8 @@
 //! Kernels: a source, a configuration, and the build of the two, filed in the cache.
 //!
 //! [`obtain`] is the door: it gives a [`KernelBuild`] from the cache, or makes one. An entry `kernels/<key>/` holds
-//! `vmlinux` (all debug information, indexed for GDB), `boot.elf` (stripped, for QEMU), `config` and `kernel.json`; the
-//! key is a hash of source, finished configuration and compiler. `kernels/inputs/` remembers which key the same request
+//! `vmlinux` (all debug information, indexed for GDB), `boot.elf` (stripped, for QEMU), `config`, `kernel.json` and what
+//! [`modules`] says; the key is a hash of source, finished configuration and compiler. `kernels/inputs/` remembers which key the same request
 //! led to before, so that a second run does not even start make.
 
 pub mod build;
@@ -11,6 +11,7 @@ mod entry;
 pub mod kconfig;
 pub mod kconfig_tree;
 mod key;
+pub mod modules;
 pub mod source;
 
 use std::fs;
@@ -24,6 +25,7 @@ use crate::store::Cache;
 use build::Workshop;
 use entry::Entry;
 use kconfig::Options;
+use modules::Modules;
 use source::KernelSource;
 
 /// What a recipe wants of a kernel.
@@ -89,6 +91,8 @@ pub struct KernelBuild {
     pub boot_image: PathBuf,
     /// The finished `.config`.
     pub config: PathBuf,
+    /// What can be loaded into it.
+    pub modules: Modules,
     /// Whether it was in the cache.
     pub cached: bool,
 }
@@ -182,6 +186,7 @@ impl Order<'_> {
             vmlinux: folder.join(entry::VMLINUX),
             boot_image: folder.join(entry::BOOT_IMAGE),
             config: folder.join(entry::CONFIG),
+            modules: Modules::filed(&folder)?,
             cached: true,
         })
     }
@@ -199,30 +204,32 @@ impl Order<'_> {
         let key = key::of_build(&self.source.id, &config, self.compiler);
         let mut build = match self.filed(&key) {
             Some(build) => build,
-            None => self.compile_and_file(&workshop, &key)?,
+            None => self.compile_and_file(&workshop, &config, &key)?,
         };
         self.remember(&key)?;
         build.cached = false;
         Ok(build)
     }
 
-    fn compile_and_file(&self, workshop: &Workshop<'_>, key: &str) -> Result<KernelBuild> {
+    fn compile_and_file(&self, workshop: &Workshop<'_>, config: &Options, key: &str) -> Result<KernelBuild> {
         let detail = format!("Linux {} with {}", self.source.version, self.request.label);
         let vmlinux = self.events.phase(Phase::Build, detail, || {
-            let vmlinux = workshop.compile()?;
+            let vmlinux = workshop.compile(config)?;
             let summary = format!("Linux {} with {}", self.source.version, self.request.label);
             Ok((vmlinux, summary))
         })?;
         self.events.phase(Phase::File, "index for GDB, strip for boot", || {
-            self.file(workshop, &vmlinux, key)?;
+            self.file(workshop, &vmlinux, config, key)?;
             let build = self.filed(key).ok_or_else(|| Error::kernel("the cache entry just written cannot be read"))?;
             Ok((build, key.to_string()))
         })
     }
 
-    fn file(&self, workshop: &Workshop<'_>, vmlinux: &Path, key: &str) -> Result<()> {
+    fn file(&self, workshop: &Workshop<'_>, vmlinux: &Path, config: &Options, key: &str) -> Result<()> {
         let made = entry::Made {
             vmlinux,
+            modules: workshop.modules(config)?,
+            objects: &workshop.objects,
             config: &workshop.objects.join(".config"),
             source_id: &self.source.id,
             release: workshop.release()?,

@@ -150,13 +150,14 @@ impl Workshop<'_> {
         Error::kernel(message).hint("add what is needed to `kernel.options` of the recipe, or take the option out")
     }
 
-    /// Compiles vmlinux and returns its path.
+    /// Compiles vmlinux, and the modules if `config` has any, and returns vmlinux's path.
     ///
     /// # Errors
     /// A file does not compile: the first compiler error is the message.
-    pub fn compile(&self) -> Result<PathBuf> {
+    pub fn compile(&self, config: &Options) -> Result<PathBuf> {
+        let targets: &[&str] = if config.has_modules() { &["vmlinux", "modules"] } else { &["vmlinux"] };
         self.prepare()?;
-        let total = self.count_objects();
+        let total = self.count_objects(targets);
         let mut done = 0;
         let mut tick = |line: &str| {
             if is_object(line) {
@@ -164,7 +165,7 @@ impl Workshop<'_> {
                 self.events.send(Event::PhaseProgress { phase: Phase::Build, done, total, unit: Unit::Objects });
             }
         };
-        let output = self.drive(&self.make(&["vmlinux"]), &mut tick)?;
+        let output = self.drive(&self.make(targets), &mut tick)?;
         if output.status.success() {
             return Ok(self.objects.join("vmlinux"));
         }
@@ -182,11 +183,25 @@ impl Workshop<'_> {
 
     /// How many objects make would build now. `make -n` ends in an error (it cannot link what it did not build) after
     /// it has listed them all.
-    fn count_objects(&self) -> Option<u64> {
+    fn count_objects(&self, targets: &[&str]) -> Option<u64> {
         let mut count = 0;
-        let dry = self.make(&["-n", "vmlinux"]).deadline(Duration::from_secs(120));
+        let dry = self.make(&[&["-n"], targets].concat()).deadline(Duration::from_secs(120));
         dry.run(self.cancel, |line| count += u64::from(is_dry_object(line))).ok()?;
         (count > 0).then_some(count)
+    }
+
+    /// The modules that [`Workshop::compile`] made, as paths below the object folder.
+    ///
+    /// # Errors
+    /// make left no list of them.
+    pub fn modules(&self, config: &Options) -> Result<Vec<String>> {
+        if !config.has_modules() {
+            return Ok(Vec::new());
+        }
+        let list = fs::read_to_string(self.objects.join("modules.order")).or_host("read the list of modules")?;
+        // From 6.4 on it names the objects that the modules are linked from.
+        let module = |line: &str| format!("{}.ko", line.trim().trim_end_matches(".ko").trim_end_matches(".o"));
+        Ok(list.lines().filter(|line| !line.trim().is_empty()).map(module).collect())
     }
 
     /// `uname -r` of what was configured.
@@ -243,7 +258,7 @@ mod tests {
         let log = folder.path().join("build.log");
         let (objects, events) = (folder.path().join("objects"), Events::none());
         let workshop = Workshop { source: &source, objects, log: log.clone(), events: &events, cancel };
-        let result = workshop.compile();
+        let result = workshop.compile(&Options::default());
         (result, fs::read_to_string(log).unwrap_or_default())
     }
 

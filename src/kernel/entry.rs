@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::modules::Modules;
 use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
@@ -36,6 +37,9 @@ pub(super) struct Entry {
 pub(super) struct Made<'a> {
     /// vmlinux, as linked.
     pub(super) vmlinux: &'a Path,
+    /// The modules, as paths below the object folder.
+    pub(super) modules: Vec<String>,
+    pub(super) objects: &'a Path,
     /// The finished `.config`.
     pub(super) config: &'a Path,
     pub(super) source_id: &'a str,
@@ -77,6 +81,7 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
             return Err(Error::kernel(format!("`{}` failed: {}", tool.line(), output.tail(3))));
         }
     }
+    file_modules(made, stage.path(), cancel)?;
     let size = |name: &str| fs::metadata(place(name)).map(|metadata| metadata.len()).or_host("measure the kernel");
     let entry = Entry {
         source_id: made.source_id.into(),
@@ -89,6 +94,32 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
     let text = serde_json::to_string_pretty(&entry).map_err(|error| Error::kernel(error.to_string()))?;
     fs::write(place(FACTS), text).or_host("write the kernel's cache entry")?;
     stage.publish(&folder(cache, key))
+}
+
+/// Puts the modules into an entry, as [`Modules`] wants them: as they were linked, and without debug information.
+fn file_modules(made: &Made<'_>, entry: &Path, cancel: &Cancel) -> Result<()> {
+    let guest = entry.join("modules");
+    let builtin = made.objects.join("modules.builtin");
+    if builtin.is_file() {
+        fs::create_dir_all(&guest).or_host("file the modules")?;
+        fs::copy(&builtin, guest.join("modules.builtin")).or_host(format!("copy {}", builtin.display()))?;
+    }
+    for module in &made.modules {
+        let path = Path::new("kernel").join(module);
+        let (full, stripped) = (entry.join("debug").join(&path), guest.join(&path));
+        for file in [&full, &stripped] {
+            fs::create_dir_all(file.parent().unwrap_or(entry)).or_host("file the modules")?;
+        }
+        let from = made.objects.join(module);
+        fs::copy(&from, &full).or_host(format!("copy {}", from.display()))?;
+        // Not `-s`: a module's symbols are what it is linked by when it is loaded.
+        let strip = Tool::new("strip").args(["--strip-debug", "-o"]).arg(&stripped).arg(&full);
+        let output = strip.output(cancel)?;
+        if !output.status.success() {
+            return Err(Error::kernel(format!("`{}` failed: {}", strip.line(), output.tail(3))));
+        }
+    }
+    Modules::scan(entry)?.save()
 }
 
 /// The GNU build-id of an ELF file, in hexadecimal.

@@ -132,6 +132,11 @@ pub fn check(symbol: &str, value: &str) -> Result<(), Refusal> {
 }
 
 impl Options {
+    /// Whether something is built as a module.
+    pub fn has_modules(&self) -> bool {
+        self.0.values().any(|value| value == "m")
+    }
+
     /// Reads a fragment or a `.config`: `CONFIG_X=y`, `# CONFIG_X is not set`, comments and blank lines.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ const PURE: &[&str] = &[
     "kernel::kconfig",
     "kernel::kconfig_tree",
     "kernel::key",
+    "kernel::modules::index",
+    "kernel::modules::info",
     "recipe::check",
     "recipe::diagnostic",
     "recipe::expression",
