@@ -192,6 +192,9 @@ impl Guest {
         if let Some(panic) = self.console.panic() {
             return Error::guest(format!("the guest's kernel panicked: {panic}{}", self.console_tail())).hint(hint);
         }
+        if let Some(complaint) = self.console.complaint() {
+            return Error::guest(format!("the guest did not start: {complaint}{}", self.console_tail())).hint(hint);
+        }
         let words = self.messages.last(1).pop().filter(|line| line.starts_with("qemu")).map(|line| format!(": {line}"));
         let how = status.map_or("it closed its console".into(), describe);
         let words = words.unwrap_or_default();

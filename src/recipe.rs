@@ -18,6 +18,7 @@ pub mod image;
 pub mod kernel;
 pub mod load;
 pub mod locate;
+pub mod modules;
 pub mod point;
 pub mod resolve;
 mod shape;

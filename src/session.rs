@@ -6,6 +6,7 @@
 mod boot;
 mod inputs;
 mod journal;
+mod modules;
 mod trigger;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use crate::report::text::plural;
 use crate::store::{Cache, RunDir};
 pub use boot::Acceleration;
 use journal::Journal;
+use modules::Chosen;
 
 /// Everything a run is given.
 #[derive(Debug)]
@@ -70,7 +72,8 @@ pub fn run(order: &Order<'_>) -> Ended {
 fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let kernel = journal.timed("kernel_ms", |_| obtain_kernel(order))?;
     journal.kernel(&kernel);
-    let initramfs = journal.timed("image_ms", |_| build_image(order))?;
+    let modules = modules::choose(order, &kernel)?;
+    let initramfs = journal.timed("image_ms", |_| build_image(order, &modules))?;
     let symbols = Symbols::read(&kernel.boot_image)?;
     let boot_started = Instant::now();
     let starting = boot::start(order, &kernel, &initramfs, journal)?;
@@ -157,9 +160,10 @@ fn label(spec: &KernelSpec) -> String {
     }
 }
 
-fn build_image(order: &Order<'_>) -> Result<PathBuf> {
+fn build_image(order: &Order<'_>, modules: &Chosen) -> Result<PathBuf> {
     let image = &order.resolved.image;
-    let contents = Contents { name: &image.spec.name, init: &image.init, programs: &image.spec.programs };
+    let contents =
+        Contents { name: &image.spec.name, init: &image.init, programs: &image.spec.programs, modules: &modules.guest };
     image::build(&contents, order.cache, order.events)
 }
 

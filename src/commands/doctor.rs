@@ -11,6 +11,7 @@ use crate::cli::DoctorArgs;
 use crate::error::{IoContext, Result};
 use crate::event::{Cancel, Events};
 use crate::guest::accelerator;
+use crate::guest::image::modules::Modules;
 use crate::guest::image::{self, Contents};
 use crate::host::check::{complaint, lacking, settle};
 use crate::host::facts::{Facts, KvmDevice};
@@ -77,7 +78,7 @@ fn prove_kvm(qemu: &Path, cache: &Cache, events: &Events, cancel: &Cancel) -> Op
     accelerator::device_opens().ok()?;
     let kernel = kernel::any_filed(cache)?;
     let init = builtin::file("images/init")?;
-    let contents = Contents { name: "base", init, programs: &["busybox".into()] };
+    let contents = Contents { name: "base", init, programs: &["busybox".into()], modules: &Modules::default() };
     let initramfs = image::build(&contents, cache, events).ok()?;
     accelerator::prove(qemu, &kernel, &initramfs, cache, cancel).ok()
 }

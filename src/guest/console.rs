@@ -21,6 +21,7 @@ struct Tail {
     lines: VecDeque<String>,
     open: Vec<u8>,
     panic: Option<String>,
+    complaint: Option<String>,
 }
 
 impl Log {
@@ -30,7 +31,8 @@ impl Log {
     /// It cannot be made.
     pub fn create(path: &Path) -> Result<Log> {
         let file = File::create(path).or_host(format!("make {}", path.display()))?;
-        Ok(Log(Arc::new(Mutex::new(Tail { file, lines: VecDeque::new(), open: Vec::new(), panic: None }))))
+        let (lines, open) = (VecDeque::new(), Vec::new());
+        Ok(Log(Arc::new(Mutex::new(Tail { file, lines, open, panic: None, complaint: None }))))
     }
 
     fn tail(&self) -> std::sync::MutexGuard<'_, Tail> {
@@ -79,12 +81,20 @@ impl Log {
     pub fn panic(&self) -> Option<String> {
         self.tail().panic.clone()
     }
+
+    /// What `images/init` could not do, if it said so.
+    pub fn complaint(&self) -> Option<String> {
+        self.tail().complaint.clone()
+    }
 }
 
 impl Tail {
     fn line(&mut self, line: String) {
         if self.panic.is_none() && line.contains("Kernel panic - not syncing") {
             self.panic = Some(without_time(&line).into());
+        }
+        if let (None, Some(complaint)) = (&self.complaint, without_time(&line).strip_prefix("kdbg: ")) {
+            self.complaint = Some(complaint.into());
         }
         if self.lines.len() == KEPT {
             self.lines.pop_front();
@@ -106,6 +116,8 @@ mod tests {
     fn a_panic_is_found_and_the_last_lines_are_at_hand() {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::create(&folder.path().join("console.log")).unwrap();
+        log.append(b"[    0.0] kdbg: module x does not load: no\r\n");
+        assert_eq!(log.complaint().as_deref(), Some("module x does not load: no"));
         log.drain(&b"[    0.1] a\r\n[    0.2] Kernel panic - not syncing: Attempted to kill init!\r\nlast"[..]);
         assert_eq!(log.panic().as_deref(), Some("Kernel panic - not syncing: Attempted to kill init!"));
         assert_eq!(log.last(2), ["[    0.2] Kernel panic - not syncing: Attempted to kill init!", "last"]);

@@ -2,6 +2,9 @@
 //!
 //! The same input gives the same bytes: no times, no owners, inodes counted in order.
 
+pub mod modules;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,6 +28,8 @@ pub struct Contents<'a> {
     pub init: &'a str,
     /// Static programs of the host, copied to `/bin`.
     pub programs: &'a [String],
+    /// Kernel modules.
+    pub modules: &'a modules::Modules,
 }
 
 const DIRECTORY: u32 = 0o040_755;
@@ -42,6 +47,7 @@ pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events) -> Result<
             files.push((format!("bin/{program}"), static_program(program)?));
         }
         files.push(("init".into(), contents.init.as_bytes().to_vec()));
+        files.extend(contents.modules.files());
         let archive = write_archive(&files).or_host("write the initramfs")?;
         let digest = hex(&Sha256::digest(&archive)[..10]);
         let path = cache.path("images").join(format!("{}-{digest}.cpio", contents.name));
@@ -110,7 +116,12 @@ fn write_archive(files: &[(String, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
         writer.write_all(data)?;
         writer.finish().map(drop)
     };
-    for directory in ["bin", "dev", "proc", "root", "run", "sys", "tmp"] {
+    let mut directories = BTreeSet::from(["bin", "dev", "proc", "root", "run", "sys", "tmp"]);
+    for (name, _) in files {
+        // Each folder before what is in it.
+        directories.extend(name.match_indices('/').map(|(at, _)| &name[..at]));
+    }
+    for directory in directories {
         entry(directory, DIRECTORY, None, &[])?;
     }
     // The kernel opens it for /init before devtmpfs is mounted.

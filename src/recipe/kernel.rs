@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use super::modules::ModulesSpec;
 use super::types::OptionValue;
 
 /// Which kernel: where it comes from, fragments, and options on top.
@@ -30,6 +31,8 @@ pub struct KernelSpec {
     pub config: Vec<String>,
     /// Kconfig symbols (without `CONFIG_`) on top of the fragments.
     pub options: BTreeMap<String, OptionValue>,
+    /// Kernel modules in the guest.
+    pub modules: ModulesSpec,
     /// The one that a run is on: of those above, or named on the command line instead.
     #[serde(skip)]
     pub chosen: Option<KernelChoice>,
@@ -44,6 +47,7 @@ impl Default for KernelSpec {
             patches: Vec::new(),
             config: vec!["base".into(), "net".into()],
             options: BTreeMap::new(),
+            modules: ModulesSpec::default(),
             chosen: None,
         }
     }

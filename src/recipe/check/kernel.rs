@@ -19,6 +19,19 @@ impl Checker<'_, '_> {
         self.patches(kernel);
         self.fragments(&kernel.config);
         self.options(kernel);
+        self.modules(kernel);
+    }
+
+    fn modules(&mut self, kernel: &KernelSpec) {
+        let mut seen = BTreeSet::new();
+        for (at, name) in kernel.modules.places() {
+            if !is_plain_name(name) {
+                self.value(&at, format!("`{name}` is not the name of a kernel module"), "")
+                    .help("write it as `modprobe` has it, like `nf_conntrack`");
+            } else if !seen.insert(name.replace('-', "_")) {
+                self.value(&at, format!("the module `{name}` is listed twice"), "second time");
+            }
+        }
     }
 
     /// Exactly one of the keys that say where the kernel comes from.
