@@ -7,7 +7,10 @@ pub const FILES: &[(&str, &str)] = &[
     ("images/base.yaml", include_str!("../images/base.yaml")),
     ("images/init", include_str!("../images/init")),
     ("kconfigs/base.config", include_str!("../kconfigs/base.config")),
+    ("kconfigs/bpf.config", include_str!("../kconfigs/bpf.config")),
     ("kconfigs/net.config", include_str!("../kconfigs/net.config")),
+    ("kconfigs/netfilter.config", include_str!("../kconfigs/netfilter.config")),
+    ("kconfigs/trace.config", include_str!("../kconfigs/trace.config")),
 ];
 
 /// The text of a built-in file.
