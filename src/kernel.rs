@@ -23,7 +23,7 @@ use crate::recipe::{KernelChoice, Loaded, Patch};
 use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
-use entry::Entry;
+use entry::{Entry, Missing};
 use kconfig::Options;
 use modules::Modules;
 use source::KernelSource;
@@ -116,15 +116,19 @@ pub fn obtain(
         None => source::obtain(version, cache, events, cancel)?,
     };
     let order = Order { request, source: &source, compiler: &compiler, log, cache, events, cancel };
-    if let Some(build) = order.known() {
-        return Ok(build);
+    match order.known() {
+        Ok(build) => return Ok(build),
+        Err(Missing::Damaged(what)) => {
+            events.warn(format!("the kernel in the cache is damaged ({what}); it is built again"));
+        }
+        Err(Missing::Absent) => {}
     }
     let lock = format!("objects-{}-{}", source.id, key::ARCH);
     let _lock = cache.lock(&lock, cancel, || {
         events.warn("another kdbg is building this kernel source; waiting for it");
     })?;
     // What the other one built may be just what is wanted.
-    order.known().map_or_else(|| order.make(), Ok)
+    order.known().or_else(|_| order.make())
 }
 
 /// Whether [`obtain`] would answer `request` from the cache, without a source to fetch or make to run. Without gcc it
@@ -133,7 +137,7 @@ pub fn is_filed(request: &Request, cache: &Cache, cancel: &Cancel) -> bool {
     let Some(source) = request.version().ok().and_then(|version| source::cached(version, cache)) else { return false };
     build::compiler(cancel).is_ok_and(|compiler| {
         let events = &Events::none();
-        Order { request, source: &source, compiler: &compiler, log: None, cache, events, cancel }.known().is_some()
+        Order { request, source: &source, compiler: &compiler, log: None, cache, events, cancel }.known().is_ok()
     })
 }
 
@@ -165,16 +169,19 @@ impl Order<'_> {
     }
 
     /// The build that the same request led to before.
-    fn known(&self) -> Option<KernelBuild> {
-        let key = fs::read_to_string(self.inputs_file()).ok()?;
+    fn known(&self) -> Result<KernelBuild, Missing> {
+        let key = fs::read_to_string(self.inputs_file()).map_err(|_| Missing::Absent)?;
+        if key.trim().is_empty() {
+            return Err(Missing::Absent);
+        }
         self.filed(key.trim())
     }
 
     /// The cache entry called `key`, if it is whole.
-    fn filed(&self, key: &str) -> Option<KernelBuild> {
+    fn filed(&self, key: &str) -> Result<KernelBuild, Missing> {
         let folder = entry::folder(self.cache, key);
         let entry = Entry::open(&folder)?;
-        Some(KernelBuild {
+        Ok(KernelBuild {
             version: self.request.choice.to_string(),
             source_id: entry.source_id,
             source_tree: self.source.tree.clone(),
@@ -186,7 +193,8 @@ impl Order<'_> {
             vmlinux: folder.join(entry::VMLINUX),
             boot_image: folder.join(entry::BOOT_IMAGE),
             config: folder.join(entry::CONFIG),
-            modules: Modules::filed(&folder)?,
+            modules: Modules::filed(&folder)
+                .ok_or_else(|| Missing::Damaged("its list of modules is not understood".into()))?,
             cached: true,
         })
     }
@@ -203,8 +211,8 @@ impl Order<'_> {
         })?;
         let key = key::of_build(&self.source.id, &config, self.compiler);
         let mut build = match self.filed(&key) {
-            Some(build) => build,
-            None => self.compile_and_file(&workshop, &config, &key)?,
+            Ok(build) => build,
+            Err(_) => self.compile_and_file(&workshop, &config, &key)?,
         };
         self.remember(&key)?;
         build.cached = false;
@@ -220,7 +228,7 @@ impl Order<'_> {
         })?;
         self.events.phase(Phase::File, "index for GDB, strip for boot", || {
             self.file(workshop, &vmlinux, config, key)?;
-            let build = self.filed(key).ok_or_else(|| Error::kernel("the cache entry just written cannot be read"))?;
+            let build = self.filed(key).map_err(|_| Error::kernel("the cache entry just written cannot be read"))?;
             Ok((build, key.to_string()))
         })
     }
@@ -282,10 +290,11 @@ mod tests {
         order.remember("k").unwrap();
         let entry = cache.path("kernels/k");
         fs::create_dir_all(&entry).unwrap();
-        let json = r#"{"source_id":"s","release":"9.9.1","build_id":"","compiler":"","vmlinux_size":2,"boot_size":1}"#;
+        let json = r#"{"source_id":"s","release":"9.9.1","build_id":"","compiler":""}"#;
         for (name, text) in [("kernel.json", json), ("vmlinux", "xx"), ("boot.elf", "x"), ("config", "")] {
             fs::write(entry.join(name), text).unwrap();
         }
+        crate::store::seal::seal(&entry).unwrap();
         assert!(is_filed(&request, &cache, &cancel));
         fs::write(entry.join("vmlinux"), "x").unwrap();
         assert!(!is_filed(&request, &cache, &cancel), "cut short");

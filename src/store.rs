@@ -6,6 +6,7 @@
 //! process id says nothing.
 
 mod run_dir;
+pub mod seal;
 mod staging;
 
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -274,6 +274,16 @@ fn cut(file: &Path) {
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
 }
 
+/// Changes a byte and keeps size and time.
+fn flip(file: &Path) {
+    let modified = file.metadata().unwrap().modified().unwrap();
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
+    fs::File::options().write(true).open(file).unwrap().set_modified(modified).unwrap();
+}
+
 fn remove(file: &Path) {
     fs::remove_file(file).unwrap();
 }
@@ -285,7 +295,12 @@ fn garble(file: &Path) {
 #[test]
 fn a_kernel_that_is_damaged_in_the_cache_is_built_again() {
     type Damage = fn(&Path);
-    let cases: [(&str, Damage); 8] = [
+    let cases: [(&str, Damage); 13] = [
+        ("vmlinux", flip),
+        ("boot.elf", flip),
+        ("config", flip),
+        ("kernel.json", flip),
+        ("seal.json", garble),
         ("vmlinux", cut),
         ("vmlinux", remove),
         ("boot.elf", cut),
@@ -305,7 +320,9 @@ fn a_kernel_that_is_damaged_in_the_cache_is_built_again() {
     let sizes_before = sizes();
     for (count, (file, damage)) in (1..).zip(cases) {
         damage(&folder.join(file));
-        let again = built(&build(&place));
+        let ended = build(&place);
+        assert!(ended.stderr.contains("the kernel in the cache is damaged ("), "case {count}: {file}: {ended}");
+        let again = built(&ended);
         assert_eq!((&again["cached"], &again["key"]), (&false.into(), &whole["key"]), "case {count}: {file}");
         assert_eq!(sizes(), sizes_before, "case {count}: {file}");
         assert_eq!(times_made(&place), 1 + count, "case {count}: {file}");

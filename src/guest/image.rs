@@ -51,7 +51,8 @@ pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events) -> Result<
         let archive = write_archive(&files).or_host("write the initramfs")?;
         let digest = hex(&Sha256::digest(&archive)[..10]);
         let path = cache.path("images").join(format!("{}-{digest}.cpio", contents.name));
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == archive.len() as u64) {
+        // Not by its size alone: what is there may be damaged.
+        if fs::read(&path).is_ok_and(|filed| filed == archive) {
             return Ok((path, format!("{} cached", contents.name)));
         }
         publish(&path, &archive)?;

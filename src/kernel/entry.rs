@@ -11,7 +11,7 @@ use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::process::Tool;
-use crate::store::Cache;
+use crate::store::{Cache, seal};
 
 /// The full vmlinux, indexed for GDB.
 pub(super) const VMLINUX: &str = "vmlinux";
@@ -29,8 +29,6 @@ pub(super) struct Entry {
     pub(super) release: String,
     pub(super) build_id: String,
     pub(super) compiler: String,
-    vmlinux_size: u64,
-    boot_size: u64,
 }
 
 /// What a build has made, before it is filed.
@@ -52,14 +50,24 @@ pub(super) fn folder(cache: &Cache, key: &str) -> PathBuf {
     cache.path("kernels").join(key)
 }
 
+/// Why there is no entry to take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It was never filed, or is gone.
+    Absent,
+    /// It is there and not what was filed; what is wrong with it, for people.
+    Damaged(String),
+}
+
 impl Entry {
     /// The entry in `folder`, if it is whole.
-    pub(super) fn open(folder: &Path) -> Option<Entry> {
-        let entry: Entry = serde_json::from_str(&fs::read_to_string(folder.join(FACTS)).ok()?).ok()?;
-        let size = |name: &str| fs::metadata(folder.join(name)).map_or(0, |metadata| metadata.len());
-        let whole =
-            size(VMLINUX) == entry.vmlinux_size && size(BOOT_IMAGE) == entry.boot_size && folder.join(CONFIG).is_file();
-        whole.then_some(entry)
+    pub(super) fn open(folder: &Path) -> Result<Entry, Missing> {
+        if !folder.is_dir() {
+            return Err(Missing::Absent);
+        }
+        seal::damage(folder).map_or(Ok(()), |what| Err(Missing::Damaged(what)))?;
+        let text = fs::read_to_string(folder.join(FACTS)).map_err(|error| Missing::Damaged(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| Missing::Damaged(format!("{FACTS} is not understood: {error}")))
     }
 }
 
@@ -82,17 +90,15 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
         }
     }
     file_modules(made, stage.path(), cancel)?;
-    let size = |name: &str| fs::metadata(place(name)).map(|metadata| metadata.len()).or_host("measure the kernel");
     let entry = Entry {
         source_id: made.source_id.into(),
         release: made.release.clone(),
         build_id: build_id(&place(VMLINUX))?,
         compiler: made.compiler.into(),
-        vmlinux_size: size(VMLINUX)?,
-        boot_size: size(BOOT_IMAGE)?,
     };
     let text = serde_json::to_string_pretty(&entry).map_err(|error| Error::kernel(error.to_string()))?;
     fs::write(place(FACTS), text).or_host("write the kernel's cache entry")?;
+    seal::seal(stage.path())?;
     stage.publish(&folder(cache, key))
 }
 
