@@ -17,6 +17,20 @@ use signal_hook::iterator::Signals;
 use crate::cli::{RecipeVerb, Verb};
 use crate::error::{ErrorKind, IoContext, Result};
 use crate::event::Cancel;
+use crate::host::needs::Purpose;
+use crate::kernel::Request;
+
+/// What else the host has to have for these kernels than what every kernel takes.
+fn purposes_of_sources(requests: &[&Request]) -> Vec<Purpose> {
+    let mut purposes = Vec::new();
+    if requests.iter().any(|request| request.needs_git()) {
+        purposes.push(Purpose::Git);
+    }
+    if requests.iter().any(|request| !request.patches.is_empty()) {
+        purposes.push(Purpose::Patch);
+    }
+    purposes
+}
 
 /// Carries out the verb. The exit code is that of a command that did its work: 0, or 1 for an expectation that failed.
 ///

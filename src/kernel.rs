@@ -5,6 +5,7 @@
 //! [`modules`] says; the key is a hash of source, finished configuration and compiler. `kernels/inputs/` remembers which key the same request
 //! led to before, so that a second run does not even start make.
 
+pub mod apt;
 pub mod build;
 mod diagnosis;
 mod entry;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Events, Phase};
-use crate::recipe::{KernelChoice, Loaded, Patch};
+use crate::recipe::{KernelChoice, Loaded, Patch, Source};
 use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
@@ -44,6 +45,15 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether getting the source takes git.
+    pub fn needs_git(&self) -> bool {
+        match &self.choice {
+            KernelChoice::Source(source) => matches!(source, Source::Git { .. }),
+            KernelChoice::Path { path, revision } => revision.is_some() || source::is_bare_repository(path),
+            KernelChoice::Version(_) | KernelChoice::Package(_) => false,
+        }
+    }
+
     /// An error about which kernel it is: it points at the recipe's line, if that is where the kernel is named.
     pub fn diagnose(&self, message: impl Into<String>, label: impl Into<String>, helps: &[String]) -> Error {
         let place = self.recipe.recipe.kernel.choices().into_iter().map(|(place, _)| place).next().unwrap_or_default();
@@ -56,13 +66,6 @@ impl Request {
                 helps.first().map_or(error.clone(), |help| error.hint(help))
             }
         }
-    }
-
-    /// The version, where that is what was asked for.
-    fn version(&self) -> Result<&str> {
-        let not_yet = "this version of kdbg builds what `version` names";
-        let other = || self.diagnose(format!("{} cannot be obtained", self.choice), not_yet, &[]);
-        if self.patches.is_empty() { self.choice.version().ok_or_else(other) } else { Err(other()) }
     }
 }
 
@@ -110,11 +113,7 @@ pub fn obtain(
     cancel: &Cancel,
 ) -> Result<KernelBuild> {
     let compiler = build::compiler(cancel)?;
-    let version = request.version()?;
-    let source = match source::cached(version, cache) {
-        Some(source) => source,
-        None => source::obtain(version, cache, events, cancel)?,
-    };
+    let source = source::obtain(request, cache, events, cancel)?;
     let order = Order { request, source: &source, compiler: &compiler, log, cache, events, cancel };
     match order.known() {
         Ok(build) => return Ok(build),
@@ -123,7 +122,7 @@ pub fn obtain(
         }
         Err(Missing::Absent) => {}
     }
-    let lock = format!("objects-{}-{}", source.id, key::ARCH);
+    let lock = format!("objects-{}-{}", source.workplace, key::ARCH);
     let _lock = cache.lock(&lock, cancel, || {
         events.warn("another kdbg is building this kernel source; waiting for it");
     })?;
@@ -134,7 +133,7 @@ pub fn obtain(
 /// Whether [`obtain`] would answer `request` from the cache, without a source to fetch or make to run. Without gcc it
 /// would not: the compiler is part of a kernel's name.
 pub fn is_filed(request: &Request, cache: &Cache, cancel: &Cancel) -> bool {
-    let Some(source) = request.version().ok().and_then(|version| source::cached(version, cache)) else { return false };
+    let Some(source) = source::cached(request, cache, cancel) else { return false };
     build::compiler(cancel).is_ok_and(|compiler| {
         let events = &Events::none();
         Order { request, source: &source, compiler: &compiler, log: None, cache, events, cancel }.known().is_ok()
@@ -160,7 +159,7 @@ struct Order<'a> {
 
 impl Order<'_> {
     fn objects(&self) -> PathBuf {
-        self.cache.path(format!("objects/{}-{}", self.source.id, key::ARCH))
+        self.cache.path(format!("objects/{}-{}", self.source.workplace, key::ARCH))
     }
 
     fn inputs_file(&self) -> PathBuf {
@@ -276,7 +275,7 @@ mod tests {
         let Ok(compiler) = build::compiler(&cancel) else { return };
         assert!(!is_filed(&request, &cache, &cancel), "never built");
 
-        let source = source::cached("9.9", &cache).unwrap();
+        let source = source::cached(&request, &cache, &cancel).unwrap();
         let events = &Events::none();
         let order = Order {
             request: &request,

@@ -358,16 +358,19 @@ fn tree_of_package() -> Tree {
 /// Builds the kernel of [`PACKAGE`], of which the cache knows nothing. apt knows of it; `download` is a shell's way to
 /// bring it.
 fn build_with_apt(place: &Place, download: &str) -> Ended {
-    offer(place, "  Candidate: 5.999.7-1");
-    place.fake("apt-get", &format!("[ \"$*\" = 'download {PACKAGE}' ] || exit 99\n{download}"));
+    fake_apt(place, "  Candidate: 5.999.7-1", download);
     let ended = start(place, "version: '5.999'").wait_within(LIMIT);
     assert_tidy(place);
     ended
 }
 
-/// Makes apt say this of [`PACKAGE`].
-fn offer(place: &Place, line: &str) {
-    place.fake("apt-cache", &format!("printf '{PACKAGE}:\n  Installed: (none)\n{line}\n'"));
+/// Makes apt say this of [`PACKAGE`], and bring it that way. It knows no mirror.
+fn fake_apt(place: &Place, line: &str, download: &str) {
+    let names = "echo 'linux-source-5.998 - source'; echo 'linux-source-6.997 - source'";
+    let policy = format!("printf '{PACKAGE}:\n  Installed: (none)\n{line}\n'");
+    place.fake("apt-cache", &format!("case $1 in search) {names};; *) {policy};; esac"));
+    let others = "indextargets*) exit 0;; *--print-uris*) exit 100;; *download*) ;; *) exit 99;;";
+    place.fake("apt-get", &format!("case \"$*\" in {others} esac\n{download}"));
 }
 
 /// As [`build_with_apt`], with a package that has this archive at this path.
@@ -432,22 +435,21 @@ fn a_download_that_fails_is_quoted() {
 }
 
 #[test]
-fn a_source_that_apt_does_not_know_is_missing_before_anything_is_tried() {
+fn a_version_that_nobody_has_is_refused_with_those_that_there_are() {
     for line in ["  Candidate: (none)", ""] {
-        let place = Place::with_empty_cache();
-        offer(&place, line);
-        place.fake("apt-get", "echo 'apt was asked'; exit 1");
+        let place = place_with(&Tree::default());
+        fake_apt(&place, line, "echo 'apt was asked'; exit 1");
         let ended = start(&place, "version: '5.999'").wait_within(LIMIT);
         assert_tidy(&place);
-        ended.assert_refused(3, &["linux-source-5.999 (the source of Linux 5.999): missing", "apt-get update"]);
+        let texts = ["there is no source of Linux 5.999", "help: there is 5.998, 6.1.999, 6.997", "--kernel PATH"];
+        ended.assert_refused(4, &texts);
     }
 }
 
 #[test]
 fn ctrl_c_in_a_download_ends_it_and_keeps_nothing() {
     let place = Place::with_empty_cache();
-    offer(&place, "  Candidate: 5.999.7-1");
-    place.fake("apt-get", "echo half > linux-source-5.999_1_all.deb; sleep 1000; :");
+    fake_apt(&place, "  Candidate: 5.999.7-1", "echo half > linux-source-5.999_1_all.deb; sleep 1000; :");
     let running = start(&place, "version: '5.999'");
     place.process("sleep");
     running.signal(Signal::INT);
@@ -461,8 +463,7 @@ fn ctrl_c_in_a_download_ends_it_and_keeps_nothing() {
 fn a_source_of_another_version_than_asked_is_named() {
     let place = Place::with_empty_cache();
     let deb = package(place.path(), PACKAGE, PATH, &tree_of_package().pack(PACKAGE));
-    offer(&place, "  Candidate: 5.999.7-1");
-    place.fake("apt-get", &format!("cp '{}' .", deb.display()));
+    fake_apt(&place, "  Candidate: 5.999.7-1", &format!("cp '{}' .", deb.display()));
     let ended = start(&place, "version: '5.999.6'").wait_within(LIMIT);
     assert_tidy(&place);
     ended.assert_refused(4, &["holds Linux 5.999.7, not 5.999.6", "help: write `version: \"5.999\"`"]);

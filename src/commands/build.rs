@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::purposes_of_sources;
 use crate::cli::BuildArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, millis};
@@ -45,7 +46,8 @@ pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         let request = session::kernel_request(recipe, &resolved)?;
         if !kernel::is_filed(&request, &cache, cancel) {
             let versions: Vec<&str> = request.choice.version().into_iter().collect();
-            let needs = needs_for(&Purpose::BUILD, &versions);
+            let purposes = [&Purpose::BUILD[..], &purposes_of_sources(&[&request])].concat();
+            let needs = needs_for(&purposes, &versions);
             check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
         }
         let build = kernel::obtain(&request, None, &cache, &events, cancel)?;

@@ -88,7 +88,7 @@ fn prove_kvm(qemu: &Path, cache: &Cache, events: &Events, cancel: &Cancel) -> Op
 /// `kvm_line` is the verdict of a real boot under KVM, where one was made; else the device's state is shown.
 pub fn doctor(options: &DoctorOptions, kvm_line: Option<&str>, events: &Events, cancel: &Cancel) -> Result<()> {
     let system = System::here(&options.cache);
-    let needs = needs_for(&Purpose::RUN, &options.kernels);
+    let needs = needs_for(&Purpose::ALL, &options.kernels);
     let findings = settle(&needs, options.install, &system, events, cancel)?;
     let checkup = Checkup {
         facts: Facts::gather(&system),

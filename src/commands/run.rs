@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::matrix;
+use super::{matrix, purposes_of_sources};
 use crate::cli::RunArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Event, Events};
@@ -64,14 +64,15 @@ fn ensure_host(
     events: &Events,
     cancel: &Cancel,
 ) -> Result<()> {
-    let mut filed = true;
-    let mut versions = Vec::new();
-    for recipe in recipes {
-        filed &= kernel::is_filed(&session::kernel_request(recipe, resolved)?, cache, cancel);
-        versions.extend(recipe.recipe.kernel.choice().and_then(|choice| choice.version().map(str::to_owned)));
-    }
-    let purposes: &[Purpose] = if filed { &Purpose::GUEST } else { &Purpose::RUN };
-    let needs = needs_with_image(purposes, &versions, &resolved.image.spec.programs);
+    let requests =
+        recipes.iter().map(|recipe| session::kernel_request(recipe, resolved)).collect::<Result<Vec<_>>>()?;
+    let missing: Vec<_> = requests.iter().filter(|request| !kernel::is_filed(request, cache, cancel)).collect();
+    let versions: Vec<&str> = missing.iter().filter_map(|request| request.choice.version()).collect();
+    let purposes = match missing.is_empty() {
+        true => Purpose::GUEST.to_vec(),
+        false => [&Purpose::RUN[..], &purposes_of_sources(&missing)].concat(),
+    };
+    let needs = needs_with_image(&purposes, &versions, &resolved.image.spec.programs);
     check::ensure(&needs, args.install, &System::here(&Cache::place()?), events, cancel)
 }
 

@@ -20,6 +20,10 @@ use super::version::Version;
 pub enum Purpose {
     /// Getting the kernel's source.
     Source,
+    /// Getting it from a git repository.
+    Git,
+    /// Applying a recipe's patches to it.
+    Patch,
     /// Building the kernel, and filing what was built.
     Build,
     /// Making the guest's initramfs.
@@ -31,12 +35,14 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// All that `kdbg run` works through, from nothing.
-    pub const RUN: [Purpose; 5] = [Purpose::Source, Purpose::Build, Purpose::Image, Purpose::Boot, Purpose::Debug];
+    /// All that the usual `kdbg run` works through, from nothing, with a source of the distribution.
+    pub const ALL: [Purpose; 5] = [Purpose::Source, Purpose::Build, Purpose::Image, Purpose::Boot, Purpose::Debug];
+    /// What `kdbg run` works through once it has a source, which it looks for itself: there is more than one place.
+    pub const RUN: [Purpose; 4] = [Purpose::Build, Purpose::Image, Purpose::Boot, Purpose::Debug];
     /// What `kdbg run` still works through when the kernel is filed.
     pub const GUEST: [Purpose; 3] = [Purpose::Image, Purpose::Boot, Purpose::Debug];
-    /// All that `kdbg build` works through.
-    pub const BUILD: [Purpose; 2] = [Purpose::Source, Purpose::Build];
+    /// What `kdbg build` works through, likewise.
+    pub const BUILD: [Purpose; 1] = [Purpose::Build];
 }
 
 /// How a need is looked for.
@@ -216,6 +222,7 @@ pub fn needs_for(purposes: &[Purpose], kernels: &[impl AsRef<str>]) -> Vec<Need>
     let sources = series.iter().map(|series| Need::source(series));
     let newest = series.last().and_then(|text| Version::parse(text));
     sources
+        .chain(source_needs())
         .chain(build_needs(newest.as_ref()))
         .chain(guest_needs())
         .filter(|need| need.purposes.iter().any(|purpose| purposes.contains(purpose)))
@@ -246,6 +253,14 @@ fn image_program(name: &str) -> Need {
 /// `6.1` of `6.1.192`.
 fn series_of(version: &str) -> String {
     version.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
+/// What only some sources take.
+fn source_needs() -> Vec<Need> {
+    vec![
+        Need::program("git", Purpose::Git, "fetches or exports the revision"),
+        Need::program("patch", Purpose::Patch, "applies the recipe's patches"),
+    ]
 }
 
 /// What building and filing a kernel takes; minimum versions are those of Documentation/process/changes.rst, unless
@@ -317,75 +332,4 @@ fn guest_needs() -> Vec<Need> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ids(needs: &[Need]) -> Vec<&str> {
-        needs.iter().map(|need| need.id.as_ref()).collect()
-    }
-
-    #[test]
-    fn every_need_but_a_source_has_a_package_everywhere() {
-        for need in needs_for(&Purpose::RUN, &["6.1"]) {
-            if matches!(need.find, Find::Source { .. }) {
-                continue;
-            }
-            for manager in Manager::ALL {
-                assert!(need.packages.of(manager).is_some(), "{} has no package for {manager}", need.id);
-            }
-        }
-    }
-
-    #[test]
-    fn every_minimum_is_written_as_a_version() {
-        let with_minimum = ["gcc", "make", "ld", "flex", "bison", "bc", "gdb", "qemu-system-x86_64"];
-        for need in needs_for(&Purpose::RUN, &["6.1"]) {
-            assert_eq!(need.minimum.is_some(), with_minimum.contains(&need.id.as_ref()), "{}", need.id);
-        }
-    }
-
-    #[test]
-    fn build_asks_for_no_guest() {
-        let needs = needs_for(&Purpose::BUILD, &["6.1.192"]);
-        let ids = ids(&needs);
-        assert!(ids.contains(&"linux-source-6.1") && ids.contains(&"gcc") && ids.contains(&"gdb"), "{ids:?}");
-        assert!(!ids.contains(&"qemu-system-x86_64") && !ids.contains(&"busybox"), "{ids:?}");
-    }
-
-    #[test]
-    fn an_images_programs_are_needs() {
-        let programs = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let image = |names: &[&str]| {
-            let needs = needs_with_image(&[Purpose::Image], &["6.1"], &programs(names));
-            needs.iter().map(|need| (need.id.to_string(), need.packages.of(Manager::Apt).is_some())).collect::<Vec<_>>()
-        };
-        assert_eq!(image(&["busybox"]), [("busybox".into(), true)]);
-        assert_eq!(image(&["nft", "nft"]), [("nft".into(), false)], "no busybox unless the image has it");
-        // A program that the host needs too, but there a dynamic one will do.
-        let needs = needs_with_image(&Purpose::RUN, &["6.1"], &programs(&["busybox", "perl"]));
-        let perls: Vec<_> = needs.iter().filter(|need| need.id == "perl").map(|need| &need.find).collect();
-        assert!(matches!(perls[..], [Find::Program { .. }, Find::StaticProgram { .. }]), "{perls:?}");
-        let build = needs_with_image(&Purpose::BUILD, &["6.1"], &programs(&["nft"]));
-        assert!(!ids(&build).contains(&"nft"));
-    }
-
-    #[test]
-    fn each_need_appears_once_and_each_series_too() {
-        let needs = needs_for(&Purpose::RUN, &["6.12", "6.1.192", "6.1"]);
-        let mut unique = ids(&needs);
-        assert_eq!(unique[..2], ["linux-source-6.1", "linux-source-6.12"]);
-        unique.sort_unstable();
-        unique.dedup();
-        assert_eq!(unique.len(), needs.len());
-    }
-
-    #[test]
-    fn a_newer_kernel_wants_a_newer_make() {
-        let make = |kernel: &str| {
-            let needs = needs_for(&Purpose::BUILD, &[kernel]);
-            let minimum = needs.into_iter().find(|need| need.id == "make").unwrap().minimum.unwrap();
-            minimum.version.to_string()
-        };
-        assert_eq!((make("6.1").as_str(), make("6.12").as_str()), ("3.82", "4.0"));
-    }
-}
+mod tests;

@@ -254,7 +254,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let makefile = format!("prepare:\n\t@echo preparing\nvmlinux:\n\t{rule}\n");
         fs::write(folder.path().join("Makefile"), makefile).unwrap();
-        let source = KernelSource { id: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
+        let source =
+            KernelSource { id: "x".into(), workplace: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
         let log = folder.path().join("build.log");
         let (objects, events) = (folder.path().join("objects"), Events::none());
         let workshop = Workshop { source: &source, objects, log: log.clone(), events: &events, cancel };
@@ -288,7 +289,8 @@ mod tests {
     #[test]
     fn a_make_that_takes_too_long_is_the_kernels_failure() {
         let folder = tempfile::tempdir().unwrap();
-        let source = KernelSource { id: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
+        let source =
+            KernelSource { id: "x".into(), workplace: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
         let (events, cancel) = (Events::none(), Cancel::default());
         let log = folder.path().join("build.log");
         let workshop =

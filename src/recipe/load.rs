@@ -103,9 +103,8 @@ fn from_command_line(name: &str) -> Result<KernelChoice> {
             .hint("name a tag, a branch or a commit, like `PATH@v6.1.192`"));
     }
     if name.contains('/') || name.starts_with('.') {
-        return Err(Error::usage(format!("--kernel {name}: there is no such file or folder")).hint(
-            "name a kernel tree, an archive of one (.tar.xz, .tar.gz, .tar.zst), or a git repository as PATH@REVISION",
-        ));
+        return Err(Error::usage(format!("--kernel {name}: there is no such file or folder"))
+            .hint("name a kernel tree, an archive of one (.tar.xz, .tar.gz), or a git repository as PATH@REVISION"));
     }
     Err(Error::usage(format!("`{name}` is not a kernel version")).hint(format!(
         "{}; a package `linux-image-…`; or the path of a tree, an archive or a git repository",

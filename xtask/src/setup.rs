@@ -36,7 +36,7 @@ pub(crate) fn setup(root: &Path, cancel: &Cancel) -> Result<()> {
 
 fn install(root: &Path, cancel: &Cancel) -> Result<()> {
     let loaded = recipe::load(&root.join(RECIPE))?;
-    let needs = needs_for(&Purpose::RUN, &loaded.recipe.kernel.version);
+    let needs = needs_for(&Purpose::ALL, &loaded.recipe.kernel.version);
     let (events, screen) = ui::start(ui::Mode::detect(false));
     let installed = check::ensure(&needs, true, &System::here(Cache::place()?), &events, cancel);
     screen.finish();
