@@ -67,6 +67,9 @@ pub struct BuildArgs {
     /// repository (PATH@REVISION); may be repeated.
     #[arg(long, value_name = "KERNEL")]
     pub kernel: Vec<String>,
+    /// Compile nothing: show which options were asked for, forced and dropped.
+    #[arg(long)]
+    pub explain: bool,
     /// Print the result as one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod diff;
 pub mod doctor;
+mod explain;
 mod matrix;
 pub mod recipe;
 pub mod run;

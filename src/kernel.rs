@@ -9,12 +9,13 @@ pub mod apt;
 pub mod build;
 mod diagnosis;
 mod entry;
+pub mod explain;
 pub mod kconfig;
-pub mod kconfig_tree;
 mod key;
 pub mod modules;
 pub mod source;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,8 @@ use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
 use entry::{Entry, Missing};
-use kconfig::Options;
+use explain::Explained;
+use kconfig::{Options, Origin};
 use modules::Modules;
 use source::KernelSource;
 
@@ -40,6 +42,8 @@ pub struct Request {
     pub recipe: Loaded,
     /// All fragments and options, merged.
     pub options: Options,
+    /// Where each of them was asked for.
+    pub origins: BTreeMap<String, Origin>,
     /// How to call the configuration on the screen, like `base+net`.
     pub label: String,
 }
@@ -140,6 +144,26 @@ pub fn is_filed(request: &Request, cache: &Cache, cancel: &Cancel) -> bool {
     })
 }
 
+/// What `request` comes to, option by option. Kconfig is run in a folder of its own and nothing is compiled, so that no
+/// build is disturbed or waited for. Options that are dropped are in it; [`Explained::check`] makes them an error.
+///
+/// # Errors
+/// There is no such source, or Kconfig could not be run.
+pub fn explain(request: &Request, cache: &Cache, events: &Events, cancel: &Cancel) -> Result<Explained> {
+    let source = source::obtain(request, cache, events, cancel)?;
+    let stage = cache.stage()?;
+    let (objects, log) = (stage.path().join("objects"), stage.path().join("build.log"));
+    let workshop = Workshop { source: &source, objects, log, events, cancel };
+    let detail = format!("{} for Linux {}", request.label, source.version);
+    events.phase(Phase::Configure, detail, || {
+        let config = workshop.configure(&request.options)?;
+        let tree = explain::tree_of(&source);
+        let asked = (&request.options, &request.origins);
+        let explained = explain::explain(asked, &config, &tree, &source.version, &request.label);
+        Ok((explained, plural(request.options.0.len() as u64, "option")))
+    })
+}
+
 /// The boot image of some kernel in the cache, for what any kernel will do.
 pub fn any_filed(cache: &Cache) -> Option<PathBuf> {
     let entries = fs::read_dir(cache.path("kernels")).ok()?;
@@ -204,7 +228,7 @@ impl Order<'_> {
         let workshop = Workshop { source: self.source, objects, log, events: self.events, cancel: self.cancel };
         let detail = format!("{} for Linux {}", self.request.label, self.source.version);
         let config = self.events.phase(Phase::Configure, detail, || {
-            let config = workshop.configure(&self.request.options)?;
+            let config = self.configure(&workshop)?;
             let summary = format!("{}, all as asked", plural(self.request.options.0.len() as u64, "option"));
             Ok((config, summary))
         })?;
@@ -216,6 +240,17 @@ impl Order<'_> {
         self.remember(&key)?;
         build.cached = false;
         Ok(build)
+    }
+
+    /// The finished configuration, in which every request survived.
+    fn configure(&self, workshop: &Workshop<'_>) -> Result<Options> {
+        let config = workshop.configure(&self.request.options)?;
+        let lost = kconfig::lost(&self.request.options, &config);
+        if lost.is_empty() {
+            return Ok(config);
+        }
+        let tree = explain::tree_of(self.source);
+        Err(explain::error(&explain::dropped(&lost, &self.request.origins, &config, &tree, &self.source.version)))
     }
 
     fn compile_and_file(&self, workshop: &Workshop<'_>, config: &Options, key: &str) -> Result<KernelBuild> {
@@ -265,6 +300,7 @@ mod tests {
             patches: Vec::new(),
             recipe: crate::recipe::load::parse("a.yaml", "name: a\nkernel: { version: '9.9' }\n").unwrap(),
             options: Options::parse("CONFIG_A=y\n").unwrap(),
+            origins: BTreeMap::new(),
             label: "a".into(),
         };
         assert!(!is_filed(&request, &cache, &cancel), "no source");

@@ -7,6 +7,7 @@ mod boot;
 mod inputs;
 mod journal;
 mod modules;
+mod request;
 mod trigger;
 
 use std::path::PathBuf;
@@ -19,16 +20,15 @@ use crate::gdb::client::Gdb;
 use crate::gdb::collect::{Collector, PerCpu};
 use crate::gdb::symbols::Symbols;
 use crate::guest::image::{self, Contents};
-use crate::kernel::kconfig::{self, Options, Refusal, Setting};
-use crate::kernel::{self, KernelBuild, Request};
-use crate::recipe::kernel::KernelSpec;
-use crate::recipe::{self, KernelChoice, Loaded, ProbePoint, Resolved};
+use crate::kernel::{self, KernelBuild};
+use crate::recipe::{Loaded, ProbePoint, Resolved};
 use crate::report::model::Report;
 use crate::report::text::plural;
 use crate::store::{Cache, RunDir};
 pub use boot::Acceleration;
 use journal::Journal;
 use modules::Chosen;
+pub use request::kernel_request;
 
 /// Everything a run is given.
 #[derive(Debug)]
@@ -103,61 +103,12 @@ pub fn forget_journal(run_dir: &RunDir) {
 /// # Errors
 /// As [`kernel::obtain`].
 pub fn obtain_kernel(order: &Order<'_>) -> Result<KernelBuild> {
-    let spec = &order.loaded.recipe.kernel;
     let request = kernel_request(order.loaded, order.resolved)?;
     let log = order.run_dir.file("build.log");
     let build = kernel::obtain(&request, Some(&log), order.cache, order.events, order.cancel)?;
     let state = if build.cached { "cached" } else { "built" };
-    order.events.fact("kernel", format!("{} {}  {state} {}", build.release, label(spec), build.key));
+    order.events.fact("kernel", format!("{} {}  {state} {}", build.release, request.label, build.key));
     Ok(build)
-}
-
-/// What the recipe asks of a kernel: its fragments, then its options, the later winning. The gate on the way to make:
-/// nothing gets by [`kconfig::check`].
-///
-/// # Errors
-/// A fragment has a line that is no option, or something is asked for that may not be.
-pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
-    let spec = &loaded.recipe.kernel;
-    let mut options = Options::default();
-    for fragment in &resolved.fragments {
-        for setting in kconfig::settings(&fragment.text) {
-            let Setting { line, symbol, value } = setting.map_err(|bad| {
-                Error::recipe(format!("{} line {}: `{}` is not a Kconfig option", fragment.origin, bad.line, bad.text))
-                    .hint("write `CONFIG_NAME=y`, `CONFIG_NAME=n`, `# CONFIG_NAME is not set` or a `#` comment")
-            })?;
-            kconfig::check(symbol, value).map_err(|Refusal { why, help }| {
-                let place = format!("{} line {line}", fragment.origin);
-                Error::recipe(format!("{place}: CONFIG_{symbol} cannot be asked for: {why}")).hint(help)
-            })?;
-            options.set(symbol, value);
-        }
-    }
-    for (symbol, value) in &spec.options {
-        let value = kconfig::quoted(&value.0);
-        kconfig::check(symbol, &value).map_err(|Refusal { why, help }| {
-            let at = format!("kernel.options.{symbol}");
-            loaded.diagnose(&at, format!("`{symbol}` cannot be set to this"), why, &[help.into()])
-        })?;
-        options.set(symbol, &value);
-    }
-    let choice = recipe::resolve::kernel(loaded)?;
-    if matches!(choice, KernelChoice::Package(_)) && !resolved.patches.is_empty() {
-        let message = format!("--kernel {choice}: the recipe has patches, and a package cannot be patched");
-        return Err(Error::usage(message).hint("name a version, or a recipe without `kernel.patches`"));
-    }
-    let patches = resolved.patches.clone();
-    Ok(Request { choice, patches, recipe: loaded.clone(), options, label: label(spec) })
-}
-
-/// `base+net`, or `base+net, 2 patches`.
-fn label(spec: &KernelSpec) -> String {
-    let fragments = if spec.config.is_empty() { "no fragments".into() } else { spec.config.join("+") };
-    match spec.patches.len() {
-        0 => fragments,
-        1 => format!("{fragments}, 1 patch"),
-        count => format!("{fragments}, {count} patches"),
-    }
 }
 
 fn build_image(order: &Order<'_>, modules: &Chosen) -> Result<PathBuf> {
@@ -260,43 +211,5 @@ fn explain(
                 &helps,
             )
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is asked of a kernel by a recipe with these `options`, in a folder with that fragment `mine`.
-    fn asked(options: &str, fragment: &str) -> Result<Request> {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("kconfigs")).unwrap();
-        std::fs::write(folder.path().join("kconfigs/mine.config"), fragment).unwrap();
-        let text = format!("name: a\nkernel:\n  version: \"6.1\"\n  config: [mine]\n  options: {options}\n");
-        std::fs::write(folder.path().join("a.yaml"), text).unwrap();
-        let loaded = recipe::load(&folder.path().join("a.yaml")).unwrap();
-        kernel_request(&loaded, &recipe::resolve(&loaded).unwrap()).map_err(|error| {
-            let message = error.message.replace(folder.path().to_str().unwrap(), "DIR");
-            Error { message, ..error }
-        })
-    }
-
-    #[test]
-    fn options_and_fragments_are_merged() {
-        let request = asked("{ B: y, LOCALVERSION: -mine }", "CONFIG_A=y\n# CONFIG_B is not set\n").unwrap();
-        assert_eq!(request.options.to_fragment(), "CONFIG_A=y\nCONFIG_B=y\nCONFIG_LOCALVERSION=\"-mine\"\n");
-    }
-
-    #[test]
-    fn nothing_that_make_would_run_gets_to_make() {
-        let error = asked(r#"{ LOCALVERSION: "$(touch x)$(shell touch y)" }"#, "").unwrap_err();
-        assert_eq!(error.kind, crate::error::ErrorKind::Recipe);
-        for part in ["`LOCALVERSION` cannot be set to this", "DIR/a.yaml:5:", "the text holds `$`"] {
-            assert!(error.message.contains(part), "{part}: {error}");
-        }
-        let error = asked("{}", "CONFIG_A=y\nCONFIG_LOCALVERSION=\"$(shell id)\"\n").unwrap_err();
-        let expected = "DIR/kconfigs/mine.config line 2: CONFIG_LOCALVERSION cannot be asked for: the text holds `$`";
-        assert_eq!(error.message, expected);
-        assert!(asked("{ INITRAMFS_SOURCE: shadow }", "").is_err());
     }
 }

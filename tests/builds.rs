@@ -131,11 +131,36 @@ fn a_make_that_fails_is_quoted() {
 }
 
 #[test]
+fn what_a_configuration_comes_to_is_explained_without_compiling_it() {
+    let place = place_with(&Tree::default());
+    let explain = |options: &str| {
+        let text = format!("name: test\nkernel:\n  version: '6.1'\n  config: []\n  options: {options}\n");
+        let recipe = place.file("test.yaml", &text);
+        let ended = place.kdbg(&["build", recipe.to_str().unwrap(), "--explain", "--json"]).wait_within(LIMIT);
+        assert_tidy(&place);
+        let explained: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}"));
+        (ended, explained)
+    };
+    let (ended, explained) = explain("{ BAR: y, FOO: y }");
+    ended.assert_code(0);
+    assert_eq!((&explained["version"], &explained["dropped"]), (&"6.1.999".into(), &serde_json::json!([])));
+    let bar = &explained["asked"][0];
+    assert_eq!((&bar["symbol"], &bar["by"]), (&"BAR".into(), &"kernel.options".into()));
+    assert!(bar["place"].as_str().unwrap().ends_with("test.yaml:5"), "{bar}");
+    let (ended, explained) = explain("{ BAZ: y, FOO: y }");
+    ended.assert_code(4);
+    assert!(ended.stderr.contains("FOO: asked y, got n: it needs BAR"), "{ended}");
+    assert_eq!(explained["dropped"][0]["why"], "it needs BAR (BAR is n)");
+    assert_nothing_filed(&place);
+    assert_eq!(place.cached("objects"), [""; 0]);
+}
+
+#[test]
 fn an_option_that_is_lost_is_named_with_its_reason_and_nothing_is_compiled() {
     let place = place_with(&Tree::default());
     let ended = start(&place, "version: '6.1', options: { FOO: y }").wait_within(LIMIT);
     assert_tidy(&place);
-    ended.assert_refused(4, &["FOO: asked y, got n: it needs BAR", "help: ", "kernel.options"]);
+    ended.assert_refused(4, &["FOO: asked y, got n: it needs BAR", "test.yaml:2\n", "help: ", "kernel.options"]);
     assert_nothing_filed(&place);
     assert_eq!(times_made(&place), 0);
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::purposes_of_sources;
+use super::{explain, purposes_of_sources};
 use crate::cli::BuildArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, millis};
@@ -30,7 +30,7 @@ struct Built<'a> {
     duration_ms: u64,
 }
 
-/// Builds the recipe's kernels, one after the other, and says where each is.
+/// Builds the recipe's kernels, one after the other, and says where each is; with `--explain`, what each comes to.
 ///
 /// # Errors
 /// The recipe is wrong, the host lacks something, or a kernel does not build.
@@ -44,11 +44,15 @@ pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
     for recipe in &recipes {
         let start = Instant::now();
         let request = session::kernel_request(recipe, &resolved)?;
-        if !kernel::is_filed(&request, &cache, cancel) {
+        if args.explain || !kernel::is_filed(&request, &cache, cancel) {
             let versions: Vec<&str> = request.choice.version().into_iter().collect();
             let purposes = [&Purpose::BUILD[..], &purposes_of_sources(&[&request])].concat();
             let needs = needs_for(&purposes, &versions);
             check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
+        }
+        if args.explain {
+            explain::show(&kernel::explain(&request, &cache, &events, cancel)?, args.json)?;
+            continue;
         }
         let build = kernel::obtain(&request, None, &cache, &events, cancel)?;
         // Told as soon as it is there: a later kernel may fail.

@@ -11,8 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::diagnosis::{failed_to_compile, failed_to_configure};
-use super::kconfig::{self, Lost, Options};
-use super::kconfig_tree::{Reason, Tree};
+use super::kconfig::Options;
 use super::key::ARCH;
 use super::source::KernelSource;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -109,10 +108,10 @@ impl Workshop<'_> {
         format!("the whole output of make is in {}", self.log.display())
     }
 
-    /// Writes the `.config` for `asked`, on top of nothing, and checks that every request survived.
+    /// Writes the `.config` for `asked`, on top of nothing. Whether every request survived is the caller's to check.
     ///
     /// # Errors
-    /// A request was lost; the message names each with its reason.
+    /// Kconfig could not be run.
     pub fn configure(&self, asked: &Options) -> Result<Options> {
         fs::create_dir_all(&self.objects).or_host(format!("make {}", self.objects.display()))?;
         let fragment = self.objects.join("kdbg.fragment");
@@ -128,26 +127,7 @@ impl Workshop<'_> {
         let text = fs::read_to_string(self.objects.join(".config")).or_host("read the finished .config")?;
         let config = Options::parse(&text)
             .map_err(|bad| Error::kernel(format!(".config line {} is not understood: {}", bad.line, bad.text)))?;
-        let lost = kconfig::lost(asked, &config);
-        if lost.is_empty() { Ok(config) } else { Err(self.explain(&lost, &config)) }
-    }
-
-    fn explain(&self, lost: &[Lost], config: &Options) -> Error {
-        let tree = Tree::read(&|path| fs::read_to_string(self.source.tree.join(path)).ok());
-        let mut message = format!("{} of the options asked for did not survive olddefconfig:", lost.len());
-        for Lost { symbol, asked, got } in lost {
-            let why = match tree.explain(symbol, config) {
-                Reason::Unknown(near) if near.is_empty() => format!("Linux {} has no such symbol", self.source.version),
-                Reason::Unknown(near) => {
-                    format!("Linux {} has no such symbol; close by: {}", self.source.version, near.join(", "))
-                }
-                Reason::Unmet(unmet) => format!("it needs {}", unmet.join(" and ")),
-                Reason::Forced if asked == "n" => "something else that is on selects it".into(),
-                Reason::Forced => "its dependencies are met, so another option overrides it".into(),
-            };
-            message.push_str(&format!("\n  {symbol}: asked {asked}, got {got}: {why}"));
-        }
-        Error::kernel(message).hint("add what is needed to `kernel.options` of the recipe, or take the option out")
+        Ok(config)
     }
 
     /// Compiles vmlinux, and the modules if `config` has any, and returns vmlinux's path.

@@ -1,7 +1,12 @@
 //! Kconfig fragments: read, merge, and check that what was asked for is what came out.
 //!
 //! Pure: text in, values out. [`check`] is the gate that every value passes on its way to make. `olddefconfig` drops an option with an unmet dependency without a word; [`lost`] finds
-//! those, [`super::kconfig_tree`] finds out why.
+//! those, [`tree`] and [`why`] find out why.
+
+pub mod expression;
+mod statement;
+pub mod tree;
+pub mod why;
 
 use std::collections::BTreeMap;
 
@@ -75,6 +80,15 @@ const GUEST_PATHS: [&str; 9] = [
     "STATIC_USERMODEHELPER_PATH",
     "UEVENT_HELPER_PATH",
 ];
+
+/// Where an option was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The fragment's name, or `kernel.options`.
+    pub by: String,
+    /// The file and the line, like `kconfigs/net.config:2`.
+    pub place: String,
+}
 
 /// Why an option may not be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +198,14 @@ pub fn quoted(value: &str) -> String {
         || value.strip_prefix("0x").is_some_and(|hex| u64::from_str_radix(hex, 16).is_ok())
         || value.starts_with('"');
     if bare { value.into() } else { format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")) }
+}
+
+/// `A, B, C and 4 more`: the first few of many names.
+pub fn few(names: &[String]) -> String {
+    match names {
+        [first @ .., _, _] if first.len() > 2 => format!("{} and {} more", names[..3].join(", "), names.len() - 3),
+        names => names.join(", "),
+    }
 }
 
 /// A request that the finished `.config` does not honour.

@@ -33,7 +33,6 @@ const PURE: &[&str] = &[
     "host::version",
     "kernel::diagnosis",
     "kernel::kconfig",
-    "kernel::kconfig_tree",
     "kernel::key",
     "kernel::modules::index",
     "kernel::modules::info",
