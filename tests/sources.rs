@@ -5,6 +5,8 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -156,4 +158,90 @@ fn a_patch_that_does_not_apply_is_named_with_file_and_hunk() {
     }
     let missing = build(&place, "version: '6.1', patches: [your.patch]", &[]);
     missing.assert_refused(2, &["there is no patch `your.patch`", "`mine.patch`"]);
+}
+
+/// A server on loopback that has these files, and tells 404 of all others; it lives as long as the test. Its address.
+fn serve(files: Vec<(&'static str, Vec<u8>)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let request = lines.next().unwrap_or_default();
+            lines.find(|line| line.is_empty());
+            let path = request.split(' ').nth(1).unwrap_or_default();
+            let file = files.iter().find(|(name, _)| path == *name);
+            let (status, body) = file.map_or(("404 Not Found", &[][..]), |(_, body)| ("200 OK", body));
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        }
+    });
+    address
+}
+
+/// A kernel.org with one release, whose list of hashes has this one for it.
+fn mirror(sha256: &str, archive: Vec<u8>) -> String {
+    let sums = format!("{sha256}  linux-5.999.7.tar.xz\n{sha256}  linux-5.998.1.tar.xz\n");
+    serve(vec![("/v5.x/sha256sums.asc", sums.into_bytes()), ("/v5.x/linux-5.999.7.tar.xz", archive)])
+}
+
+/// A place whose apt knows nothing, with this kernel.org.
+fn place_with_mirror(mirror: String) -> Place {
+    let mut place = Place::with_empty_cache();
+    place.fake("apt-cache", "[ \"$1\" = search ] || echo '  Candidate: (none)'");
+    place.fake("apt-get", "[ \"$1\" = indextargets ]");
+    place.mirror = Some(mirror);
+    place
+}
+
+fn release() -> (String, Vec<u8>) {
+    let archive = Tree { version: "5.999.7", ..Tree::default() }.pack("linux-5.999.7");
+    (kdbg::digest::sha256(&archive), archive)
+}
+
+#[test]
+fn a_version_that_no_distribution_has_is_downloaded_once() {
+    let (sha256, archive) = release();
+    let mut place = place_with_mirror(mirror(&sha256, archive));
+    let first = built(&build(&place, "version: '5.999'", &[]));
+    assert_eq!((&first["cached"], &first["release"]), (&false.into(), &"5.999.7".into()));
+    assert_eq!((place.cached("sources"), place.cached("downloads")), (vec!["linux-5.999.7".to_string()], Vec::new()));
+    place.mirror = None;
+    let again = built(&build(&place, "version: '5.999.7'", &[]));
+    assert_eq!((&again["cached"], &again["key"]), (&true.into(), &first["key"]));
+    let texts = ["there is no source of Linux 5.997", "cannot fetch", "help: there is 5.999.7"];
+    build(&place, "version: '5.997'", &[]).assert_refused(4, &texts);
+}
+
+#[test]
+fn a_release_that_kernel_org_does_not_have_is_refused_with_those_that_it_has() {
+    let (sha256, archive) = release();
+    let place = place_with_mirror(mirror(&sha256, archive));
+    for (version, there) in [("5.999.6", "there is 5.999.7;"), ("5.997", "there is 5.998.1, 5.999.7;")] {
+        let refused = build(&place, &format!("version: '{version}'"), &[]);
+        refused.assert_refused(4, &[&format!("no source of Linux {version}"), "kernel.org does not have it", there]);
+    }
+    assert_eq!(place.cached("sources"), [""; 0]);
+}
+
+#[test]
+fn a_download_with_the_wrong_checksum_is_refused_and_nothing_is_kept() {
+    let (_, archive) = release();
+    let place = place_with_mirror(mirror(&"0".repeat(64), archive));
+    build(&place, "version: '5.999'", &[]).assert_refused(4, &["has the wrong checksum", "nothing of it is kept"]);
+    assert_eq!((place.cached("sources"), place.cached("downloads")), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn an_archive_that_the_recipe_names_by_its_address_is_downloaded_once() {
+    let (sha256, archive) = release();
+    let address = serve(vec![("/mine.tar.xz", archive)]);
+    let place = Place::with_empty_cache();
+    let source = |name: &str, sha256: &str| format!("source: {{ url: '{address}/{name}', sha256: '{sha256}' }}");
+    let first = built(&build(&place, &source("mine.tar.xz", &sha256), &[]));
+    assert_eq!(first["release"], "5.999.7");
+    let again = built(&build(&place, &source("mine.tar.xz", &sha256), &[]));
+    assert_eq!((&again["cached"], &again["key"]), (&true.into(), &first["key"]));
+    build(&place, &source("your.tar.xz", &"1".repeat(64)), &[]).assert_refused(4, &["the server has no such file"]);
+    build(&place, &source("mine.tar.xz", &"1".repeat(64)), &[]).assert_refused(4, &["has the wrong checksum"]);
 }

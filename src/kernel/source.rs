@@ -5,7 +5,9 @@
 //! commit. Where a folder of the user's is built as it is, the id is a hash over the names, sizes and times of its files.
 
 mod distribution;
+mod download;
 mod git;
+mod http;
 mod local;
 mod patched;
 mod unpack;
@@ -90,9 +92,7 @@ fn supplier(request: &Request) -> Result<Box<dyn Supplier + '_>> {
         KernelChoice::Source(Source::Git { repository, revision }) => {
             Box::new(git::Repository { address: repository.clone(), revision: revision.clone() })
         }
-        KernelChoice::Source(Source::Url { .. }) => {
-            return Err(request.diagnose("no archive is fetched by its address yet", "name an `archive`", &[]));
-        }
+        KernelChoice::Source(Source::Url { url, sha256 }) => Box::new(download::Download::named(url, sha256)),
         KernelChoice::Path { path, revision } => local::on_this_host(path, revision.as_deref())?,
         KernelChoice::Package(package) => {
             let label = "this version of kdbg builds its kernels";

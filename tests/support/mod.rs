@@ -86,6 +86,8 @@ pub(crate) struct Place {
     folder: tempfile::TempDir,
     path: std::ffi::OsString,
     cache: Option<PathBuf>,
+    /// What stands for kernel.org.
+    pub(crate) mirror: Option<String>,
 }
 
 impl Place {
@@ -97,7 +99,7 @@ impl Place {
         let usual = std::env::var_os("PATH").unwrap();
         let own = [folder.path().join("bin")];
         let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&usual))).unwrap();
-        Place { folder, path, cache: None }
+        Place { folder, path, cache: None, mirror: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -162,6 +164,8 @@ impl Place {
         let private = self.path().join("private");
         command.args(args).current_dir(self.path()).env("PATH", &self.path);
         command.env("XDG_RUNTIME_DIR", &private).env("TMPDIR", &private);
+        // No test asks kernel.org: nobody listens there.
+        command.env("KDBG_KERNEL_MIRROR", self.mirror.as_deref().unwrap_or("http://127.0.0.1:9"));
         if let Some(cache) = &self.cache {
             command.env("KDBG_CACHE_DIR", cache);
         }

@@ -1,11 +1,13 @@
-//! A version, wherever it may be: the newest in the cache, an installed source package, one that the distribution offers.
+//! A version, wherever it may be: the newest in the cache, an installed source package, one that the distribution offers,
+//! a release of kernel.org.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::download::{Download, MIRROR_VARIABLE, Releases};
 use super::{KernelSource, Shop, Supplier, file_name, unpack};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Phase;
 use crate::kernel::apt::Apt;
 use crate::process::Tool;
@@ -52,62 +54,143 @@ impl Version {
         if let Some(source) = self.at_hand(shop) {
             return Ok(source);
         }
-        let package = self.package();
-        let archive = installed.join(format!("{package}.tar.xz"));
-        let source = if archive.is_file() {
-            let hash = unpack::beginning_of_hash(&archive)?;
-            unpack::unpack(&archive, &|version| format!("{package}_{version}-{}", &hash[..8]), shop)?
-        } else {
-            let apt = self.offered(shop)?;
-            let stage = shop.cache.stage()?;
-            let (archive, id) = download(&package, &apt, stage.path(), shop)?;
-            unpack::unpack(&archive, &|_| id.clone(), shop)?
-        };
-        if is_of_version(&source.version, &self.version) {
+        let mut search = Search::default();
+        if let Some(source) = self.installed(installed, shop)? {
             return Ok(source);
         }
-        Err(Error::kernel(format!("the package {package} holds Linux {}, not {}", source.version, self.version))
-            .hint(format!("write `version: \"{}\"` to take what there is", series(&self.version))))
+        if let Some(apt) = self.offered(&mut search, shop)? {
+            let package = self.package();
+            let stage = shop.cache.stage()?;
+            let (archive, id) = download(&package, &apt, stage.path(), shop)?;
+            let source = unpack::unpack(&archive, &|_| id.clone(), shop)?;
+            if self.is_meant(&source.version) {
+                return Ok(source);
+            }
+            search.miss(format!("the package {package} holds Linux {}", source.version), [source.version]);
+        }
+        match self.released_upstream(&mut search, shop)? {
+            Some(archive) => archive.fetch(shop),
+            None => Err(search.in_vain(&self.version, self.released(shop))),
+        }
     }
 
-    /// The apt that offers the package: the host's, else one that knows the backports.
-    fn offered(&self, shop: &Shop<'_>) -> Result<Apt> {
+    fn is_meant(&self, full: &str) -> bool {
+        is_of_version(full, &self.version)
+    }
+
+    /// The tree of the distribution's package that is installed, if that is the release that is meant.
+    fn installed(&self, folder: &Path, shop: &Shop<'_>) -> Result<Option<KernelSource>> {
+        let package = self.package();
+        let archive = folder.join(format!("{package}.tar.xz"));
+        if !archive.is_file() {
+            return Ok(None);
+        }
+        let hash = unpack::beginning_of_hash(&archive)?;
+        let source = unpack::unpack(&archive, &|version| format!("{package}_{version}-{}", &hash[..8]), shop)?;
+        Ok(Some(source).filter(|source| self.is_meant(&source.version)))
+    }
+
+    /// The apt that offers the release: the host's, else one that knows the backports.
+    fn offered(&self, search: &mut Search, shop: &Shop<'_>) -> Result<Option<Apt>> {
         let package = self.package();
         let Some(host) = Apt::host() else {
-            return Err(self.unknown("this host has no apt", &[], shop));
+            search.miss("this host has no apt", []);
+            return Ok(None);
         };
-        if host.candidate(&package, shop.cancel)?.is_some() {
-            return Ok(host);
-        }
-        let mut names = host.names("^linux-source-[0-9]", shop.cancel)?;
-        let why = match Apt::with_backports(shop.cache, shop.events, shop.cancel) {
-            Ok(Some(apt)) if apt.candidate(&package, shop.cancel)?.is_some() => return Ok(apt),
+        // A Debian version begins with that of the kernel: 6.1.172-1.
+        let meant = |version: &str| self.is_meant(version.split(['-', '~', '+']).next().unwrap_or(version));
+        let why = match host.candidate(&package, shop.cancel)? {
+            Some(version) if meant(&version) => return Ok(Some(host)),
+            Some(version) => format!("the host's apt offers {version} of that series"),
+            None => "the host's apt does not have it".into(),
+        };
+        search.miss(why, host.names(SOURCES, shop.cancel)?.iter().map(|name| series_in(name)));
+        match Apt::with_backports(shop.cache, shop.events, shop.cancel) {
+            Ok(None) => Ok(None),
+            Ok(Some(apt)) if apt.candidate(&package, shop.cancel)?.is_some_and(|version| meant(&version)) => {
+                Ok(Some(apt))
+            }
             Ok(Some(apt)) => {
-                names.extend(apt.names("^linux-source-[0-9]", shop.cancel)?);
-                "neither the host's apt nor the distribution's backports have it".to_string()
+                let names = apt.names(SOURCES, shop.cancel)?;
+                search.miss("its backports do not have it", names.iter().map(|name| series_in(name)));
+                Ok(None)
             }
-            Ok(None) => "the host's apt does not have it".into(),
-            Err(error) if error.kind == crate::error::ErrorKind::Interrupted => return Err(error),
-            Err(error) => {
-                format!("the host's apt does not have it, and the backports cannot be asked: {}", error.message)
-            }
-        };
-        Err(self.unknown(&why, &names, shop))
+            Err(error) => search.survive(error),
+        }
     }
 
-    /// There is no such version; says which there are.
-    fn unknown(&self, why: &str, packages: &[String], shop: &Shop<'_>) -> Error {
-        let offered = packages.iter().filter_map(|name| name.strip_prefix("linux-source-")).map(str::to_owned);
-        let mut known: Vec<String> =
-            offered.chain(self.released(shop).into_iter().map(|source| source.version)).collect();
+    /// The newest release that is meant, on kernel.org or its mirror.
+    fn released_upstream(&self, search: &mut Search, shop: &Shop<'_>) -> Result<Option<Download>> {
+        let releases = match Releases::like(&self.version, shop) {
+            Ok(releases) => releases,
+            Err(error) => return search.survive(error),
+        };
+        // Linux 6.1 itself is called 6.1 there and 6.1.0 in its Makefile.
+        let newest =
+            releases.versions().filter(|version| self.is_meant(version)).max_by_key(|version| number_parts(version));
+        let zero = || self.version.strip_suffix(".0").filter(|version| version.contains('.'));
+        if let Some(archive) = newest.or_else(zero).and_then(|version| releases.archive(version)) {
+            return Ok(Some(archive));
+        }
+        let mut all: Vec<&str> = releases.versions().collect();
+        all.sort_by_key(|version| number_parts(version));
+        let of_series: Vec<&str> =
+            all.iter().copied().filter(|version| is_of_version(version, &series(&self.version))).collect();
+        // Of a series that there is, its releases; else the newest of each.
+        let near = if of_series.is_empty() { newest_of_each(&all) } else { of_series };
+        search.miss("kernel.org does not have it", near.into_iter().rev().take(12).map(str::to_owned));
+        Ok(None)
+    }
+}
+
+/// The names of Debian's source packages, for `apt-cache search`.
+const SOURCES: &str = "^linux-source-[0-9]";
+
+fn series_in(package: &str) -> String {
+    package.trim_start_matches("linux-source-").into()
+}
+
+/// Of sorted versions, the last of each series.
+fn newest_of_each<'v>(sorted: &[&'v str]) -> Vec<&'v str> {
+    let last =
+        |(index, version): &(usize, &&str)| sorted.get(index + 1).is_none_or(|next| series(next) != series(version));
+    sorted.iter().enumerate().filter(last).map(|(_, version)| *version).collect()
+}
+
+/// Where was looked so far, and what there is instead.
+#[derive(Default)]
+struct Search {
+    misses: Vec<String>,
+    known: Vec<String>,
+}
+
+impl Search {
+    fn miss(&mut self, why: impl Into<String>, known: impl IntoIterator<Item = String>) {
+        self.misses.push(why.into());
+        self.known.extend(known);
+    }
+
+    /// A place that cannot be asked is one of several, unless kdbg was interrupted there.
+    fn survive<T>(&mut self, error: Error) -> Result<Option<T>> {
+        if error.kind == ErrorKind::Interrupted {
+            return Err(error);
+        }
+        self.miss(error.message, []);
+        Ok(None)
+    }
+
+    fn in_vain(self, version: &str, cached: Vec<KernelSource>) -> Error {
+        let mut known = self.known;
+        known.extend(cached.into_iter().map(|source| source.version));
         known.sort_by_key(|version| number_parts(version));
         known.dedup();
-        let error = Error::kernel(format!("there is no source of Linux {} to be had: {why}", self.version));
         let other = "or name an archive, a tree or a git repository: `kernel.source` in the recipe, or --kernel PATH";
-        match known.is_empty() {
-            true => error.hint(format!("run `apt-get update`, {other}")),
-            false => error.hint(format!("there is {}; {other}", known.join(", "))),
-        }
+        let there = match known.is_empty() {
+            true => format!("check the network; {MIRROR_VARIABLE} names another server than kernel.org; {other}"),
+            false => format!("there is {}; {other}", known.join(", ")),
+        };
+        let misses = self.misses.join("\n  ");
+        Error::kernel(format!("there is no source of Linux {version} to be had:\n  {misses}")).hint(there)
     }
 }
 

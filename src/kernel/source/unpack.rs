@@ -21,14 +21,19 @@ pub(super) fn damaged(archive: &Path, said: &str) -> Error {
     ))
 }
 
-/// The first 16 digits of the SHA-256 of a file.
+/// The first 16 digits of [`hash`].
 pub(super) fn beginning_of_hash(path: &Path) -> Result<String> {
+    hash(path).map(|hash| hash[..16].into())
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+pub(super) fn hash(path: &Path) -> Result<String> {
     let doing = || format!("read {}", path.display());
     let mut file = File::open(path).or_host(doing())?;
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer).or_host(doing())? {
-            0 => return Ok(hex(&hasher.finalize()[..8])),
+            0 => return Ok(hex(hasher.finalize())),
             count => hasher.update(&buffer[..count]),
         }
     }
