@@ -8,5 +8,6 @@ pub mod breakpoints;
 pub mod client;
 pub mod collect;
 pub mod mi;
+pub mod modules;
 pub mod symbols;
 mod variables;

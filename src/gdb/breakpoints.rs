@@ -100,7 +100,7 @@ impl From<Error> for Unresolved {
 #[derive(Debug)]
 pub struct Program<'a> {
     /// Its functions.
-    pub symbols: &'a Symbols,
+    pub symbols: Symbols,
     /// The source tree, cut from file names.
     pub tree: &'a Path,
     /// The object folder, likewise.
@@ -145,7 +145,7 @@ pub fn set(
     };
     let values = match gdb.ask(&format!("-break-insert {place}"), cancel)? {
         Answer::Done(values, _) => values,
-        Answer::Refused(_) => return Err(no_such_place(close_to(point, program.symbols), None)),
+        Answer::Refused(_) => return Err(no_such_place(close_to(point, &program.symbols), None)),
     };
     let Some(breakpoint) = values.tuple("bkpt") else {
         return Err(Error::debugger("GDB set a breakpoint but did not say which").into());
@@ -154,7 +154,11 @@ pub fn set(
     let several = breakpoint.tuples("locations");
     let locations = if several.is_empty() { vec![breakpoint] } else { several };
     let mut locations: Vec<Location> = locations.into_iter().map(|values| location(values, point, program)).collect();
-    check_place(point, &locations, program)?;
+    if let Err(unresolved) = check_place(point, &locations, program) {
+        // It may be a place of a module that is not loaded yet.
+        delete(gdb, number, cancel)?;
+        return Err(unresolved);
+    }
     let inlined = locations.iter().any(|location| location.inlined);
     let condition = match when {
         // GDB evaluates a condition in the frame that the function was inlined into, where its variables are not.

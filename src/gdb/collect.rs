@@ -79,7 +79,8 @@ pub struct Probed<'a> {
 /// Collects hits. Remembers what does not change between them.
 #[derive(Debug)]
 pub struct Collector<'a> {
-    program: Program<'a>,
+    /// Where names and files are looked up.
+    pub program: Program<'a>,
     per_cpu: PerCpu,
     /// What the compiler says of a local, by frame place and name.
     storage: BTreeMap<(String, String), Storage>,

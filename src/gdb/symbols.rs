@@ -1,18 +1,28 @@
 //! The symbol table of a kernel: which function an address is in, and what function names there are.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
-use object::{Object, ObjectSymbol, SymbolKind};
+use object::read::elf::{ElfFile64, ElfSection64};
+use object::{Endianness, Object, ObjectSection, ObjectSymbol, SectionFlags, SymbolKind};
 
 use crate::error::{Error, IoContext, Result};
 use crate::report::path::plain_symbol;
 use crate::spelling::nearest;
 
-/// The functions of an ELF file, by address.
+/// The functions of a kernel and of the modules that are loaded into it, by address.
 #[derive(Debug, Default)]
 pub struct Symbols {
+    kernel: Table,
+    modules: BTreeMap<String, Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
     functions: Vec<Function>,
+    /// Where its code ends: assembler code has no size, and would reach to the end of the address space.
+    end: u64,
 }
 
 #[derive(Debug)]
@@ -23,28 +33,73 @@ struct Function {
 }
 
 impl Symbols {
-    /// Reads the table. The stripped boot image will do: it keeps its symbols.
+    /// Reads a kernel's table. The stripped boot image will do: it keeps its symbols.
     ///
     /// # Errors
     /// The file cannot be read or is not ELF.
     pub fn read(path: &Path) -> Result<Symbols> {
-        let data = fs::read(path).or_host(format!("read {}", path.display()))?;
-        let file = object::File::parse(&*data)
-            .map_err(|error| Error::kernel(format!("{} is not an ELF file: {error}", path.display())))?;
-        let mut functions: Vec<Function> = file
-            .symbols()
-            .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_definition())
-            .filter_map(|symbol| {
-                let name = symbol.name().ok()?.to_string();
-                Some(Function { start: symbol.address(), size: symbol.size(), name })
-            })
-            .collect();
-        functions.sort_by_key(|function| function.start);
-        Ok(Symbols { functions })
+        let kernel = Table::read(path, |section| Some(section.address()))?;
+        Ok(Symbols { kernel, modules: BTreeMap::new() })
+    }
+
+    /// Takes in a module that was loaded, with its sections at these addresses.
+    ///
+    /// # Errors
+    /// As [`Symbols::read`].
+    pub fn add_module(&mut self, name: &str, path: &Path, sections: &BTreeMap<String, u64>) -> Result<()> {
+        let table = Table::read(path, |section| sections.get(section.name().ok()?).copied())?;
+        self.modules.insert(name.into(), table);
+        Ok(())
+    }
+
+    /// Forgets a module that was unloaded.
+    pub fn remove_module(&mut self, name: &str) {
+        self.modules.remove(name);
     }
 
     /// The names and the start of the function that holds `address`. Aliases share a start.
     pub fn containing(&self, address: u64) -> Option<Containing<'_>> {
+        self.kernel.containing(address).or_else(|| self.modules.values().find_map(|module| module.containing(address)))
+    }
+
+    /// Function names that look like `wrong`, closest first.
+    pub fn close_to(&self, wrong: &str) -> Vec<String> {
+        let names = self.kernel.functions.iter().map(|function| plain_symbol(&function.name));
+        nearest(wrong, names).into_iter().map(String::from).collect()
+    }
+}
+
+impl Table {
+    /// Reads a file whose sections are at the addresses that `placed` gives; functions of a section without one are left
+    /// out.
+    fn read(path: &Path, placed: impl Fn(&ElfSection64<'_, '_>) -> Option<u64>) -> Result<Table> {
+        let data = fs::read(path).or_host(format!("read {}", path.display()))?;
+        let wrong = |error: object::Error| Error::kernel(format!("{} is not an ELF file: {error}", path.display()));
+        let file: ElfFile64<'_> = ElfFile64::parse(&*data).map_err(wrong)?;
+        let mut table = Table::default();
+        let mut shifts = HashMap::new();
+        for section in file.sections() {
+            if let (true, Some(address)) = (is_code(&section), placed(&section)) {
+                shifts.insert(section.index(), address.wrapping_sub(section.address()));
+                table.end = table.end.max(address + section.size());
+            }
+        }
+        for symbol in file.symbols() {
+            let section = symbol.section_index().and_then(|index| shifts.get(&index));
+            let (Some(shift), Ok(name)) = (section, symbol.name()) else { continue };
+            if symbol.kind() == SymbolKind::Text && symbol.is_definition() {
+                let start = symbol.address().wrapping_add(*shift);
+                table.functions.push(Function { start, size: symbol.size(), name: name.into() });
+            }
+        }
+        table.functions.sort_by_key(|function| function.start);
+        Ok(table)
+    }
+
+    fn containing(&self, address: u64) -> Option<Containing<'_>> {
+        if address >= self.end {
+            return None;
+        }
         let after = self.functions.partition_point(|function| function.start <= address);
         let nearest = self.functions.get(after.checked_sub(1)?)?;
         let start = nearest.start;
@@ -55,12 +110,19 @@ impl Symbols {
             .any(|function| function.size == 0 || address < start + function.size)
             .then_some(Containing { start, aliases })
     }
+}
 
-    /// Function names that look like `wrong`, closest first.
-    pub fn close_to(&self, wrong: &str) -> Vec<String> {
-        let names = self.functions.iter().map(|function| plain_symbol(&function.name));
-        nearest(wrong, names).into_iter().map(String::from).collect()
-    }
+/// By its flags: a file of debug information alone has no bytes for its code.
+fn is_code(section: &ElfSection64<'_, '_>) -> bool {
+    matches!(section.flags(), SectionFlags::Elf { sh_flags, .. } if (sh_flags & object::elf::SHF_EXECINSTR).0 != 0)
+}
+
+/// The names of the functions in an ELF file; none if it cannot be read.
+pub fn functions(path: &Path) -> Vec<String> {
+    let Ok(data) = fs::read(path) else { return Vec::new() };
+    let Ok(file) = ElfFile64::<'_, Endianness>::parse(&*data) else { return Vec::new() };
+    let functions = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_definition());
+    functions.filter_map(|symbol| symbol.name().ok().map(|name| plain_symbol(name).to_string())).collect()
 }
 
 /// The function that holds an address.
@@ -89,15 +151,16 @@ mod tests {
 
     fn symbols() -> Symbols {
         let function = |start, size, name: &str| Function { start, size, name: name.into() };
-        Symbols {
-            functions: vec![
-                function(0x100, 0x20, "tcp_v4_rcv"),
-                function(0x120, 0x10, "__se_sys_connect"),
-                function(0x120, 0x10, "__x64_sys_connect"),
-                function(0x140, 0, "asm_entry"),
-                function(0x200, 0x10, "skb_put.constprop.0"),
-            ],
-        }
+        let functions = vec![
+            function(0x100, 0x20, "tcp_v4_rcv"),
+            function(0x120, 0x10, "__se_sys_connect"),
+            function(0x120, 0x10, "__x64_sys_connect"),
+            function(0x140, 0, "asm_entry"),
+            function(0x200, 0x10, "skb_put.constprop.0"),
+            function(0x210, 0, "asm_exit"),
+        ];
+        let module = Table { functions: vec![function(0x300, 0x10, "veth_xmit")], end: 0x400 };
+        Symbols { kernel: Table { functions, end: 0x220 }, modules: BTreeMap::from([("veth".into(), module)]) }
     }
 
     #[test]
@@ -108,6 +171,7 @@ mod tests {
             [start(0x11f), start(0x120), start(0x135), start(0x150), start(0xff)],
             [Some(0x100), Some(0x120), None, Some(0x140), None]
         );
+        assert_eq!([start(0x21f), start(0x220), start(0x30f), start(0x310)], [Some(0x210), None, Some(0x300), None]);
         assert!(symbols.containing(0x121).unwrap().is("__x64_sys_connect"));
         assert!(symbols.containing(0x201).unwrap().is("skb_put"));
     }

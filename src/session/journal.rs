@@ -109,6 +109,9 @@ impl<'a> Journal<'a> {
 
     pub(crate) fn probe_resolved(&mut self, index: usize, locations: &[Location]) {
         let Some(probe) = self.report.probes.get_mut(index) else { return };
+        if probe.locations == locations {
+            return;
+        }
         probe.locations = locations.to_vec();
         let place = locations.first().map(|location| {
             let file = location.file.as_deref().unwrap_or("??");
@@ -119,6 +122,10 @@ impl<'a> Journal<'a> {
         let inlined = if inlined > 0 { format!(", {inlined} inlined") } else { String::new() };
         let text = format!("{} at {}  {}  {places}{inlined}", probe.name, probe.at, place.unwrap_or_default());
         self.order.events.fact("probe", text);
+    }
+
+    pub(crate) fn was_resolved(&self, index: usize) -> bool {
+        self.report.probes.get(index).is_some_and(|probe| !probe.locations.is_empty())
     }
 
     pub(crate) fn next_hit(&self) -> u64 {

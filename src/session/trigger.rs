@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 
+use super::Order;
+use super::arm::Armed;
 use super::journal::Journal;
-use super::{Armed, Order};
 use crate::error::{Error, Result};
 use crate::event::{Event, Phase, millis};
 use crate::gdb::breakpoints::{self, Breakpoint};
@@ -236,21 +237,26 @@ impl Watch<'_, '_, '_, '_> {
     /// the step's: a stop whose conditions are false counts as the guest's, or a hot probe would put off the timeout for ever.
     fn stopped(&mut self, first: &Stop) -> Result<Duration> {
         let mut stop = Some(first.clone());
-        let mut hits = 0;
+        let (mut hits, mut changes) = (0, 0);
         while let Some(here) = stop.take() {
             let probes = self.probes_at(&here)?;
             for &index in &probes {
                 self.collect(index, &here)?;
             }
             hits += probes.len();
-            if self.is_armed_at(&here) {
+            let change = self.armed.watch.change_at(&here);
+            if let Some(change) = change {
+                self.armed.module_changed(change, &here, self.journal)?;
+                changes += 1;
+            }
+            if change.is_some() || self.is_armed_at(&here) {
                 stop = breakpoints::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
             }
         }
         breakpoints::resume(&mut self.armed.gdb, self.order.cancel)?;
         let stood_still = first.at.elapsed();
         self.journal.stood_still(hits, stood_still);
-        Ok(if hits > 0 { stood_still } else { Duration::ZERO })
+        Ok(if hits + changes > 0 { stood_still } else { Duration::ZERO })
     }
 
     fn is_armed_at(&self, stop: &Stop) -> bool {
@@ -265,16 +271,18 @@ impl Watch<'_, '_, '_, '_> {
             let why = said.next().unwrap_or("GDB gives no reason").trim();
             return Err(self.bad_condition(named.unwrap_or_default(), why));
         }
-        let Some(named) = named else {
+        let own = self.armed.watch.change_at(stop).is_some();
+        if named.is_none() && !own {
             let reason = stop.reason.as_deref().unwrap_or("no reason given");
             self.journal.warn(format!("the guest stopped where no probe is ({reason}); it was let run on"));
             return Ok(Vec::new());
-        };
-        let here: Vec<usize> =
-            (0..self.armed.breakpoints.len()).filter(|index| *index == named || self.is_at(*index, stop)).collect();
+        }
+        let here: Vec<usize> = (0..self.armed.breakpoints.len())
+            .filter(|index| Some(*index) == named || self.is_at(*index, stop))
+            .collect();
         let mut probes = Vec::new();
         for index in here {
-            if self.condition_holds(index, index == named, stop)? {
+            if self.condition_holds(index, Some(index) == named, stop)? {
                 probes.push(index);
             }
         }
@@ -345,7 +353,7 @@ impl Watch<'_, '_, '_, '_> {
     fn collect(&mut self, index: usize, stop: &Stop) -> Result<()> {
         let Some(probe) = self.order.loaded.recipe.probes.get(index) else { return Ok(()) };
         let number = self.journal.next_hit();
-        let Armed { gdb, collector, breakpoints } = &mut *self.armed;
+        let Armed { gdb, collector, breakpoints, .. } = &mut *self.armed;
         let entry = breakpoints.get(index).and_then(Option::as_ref).and_then(|armed| armed.entry.as_ref());
         let hit = collector.collect(gdb, Probed { spec: probe, entry }, number, stop, self.order.cancel)?;
         for complaint in collector.complaints() {

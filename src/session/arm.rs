@@ -1,0 +1,249 @@
+//! Probes on their way to breakpoints: before the guest runs, and again whenever a module comes or goes.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::Order;
+use super::journal::Journal;
+use super::modules::Chosen;
+use crate::error::{Error, Result};
+use crate::event::Phase;
+use crate::gdb::breakpoints::{self, Breakpoint, Program, Unresolved};
+use crate::gdb::client::{Gdb, Stop};
+use crate::gdb::collect::{Collector, PerCpu};
+use crate::gdb::modules::{Change, Found, Watch};
+use crate::gdb::symbols::{self, Symbols};
+use crate::kernel::KernelBuild;
+use crate::recipe::ProbePoint;
+use crate::report::text::plural;
+use crate::spelling::nearest;
+
+/// GDB with all probes resolved that can be, ready to be connected.
+pub(crate) struct Armed<'a> {
+    pub(crate) gdb: Gdb,
+    pub(crate) collector: Collector<'a>,
+    /// One for each probe of the recipe, in its order; none while it is pending and once it is disarmed.
+    pub(crate) breakpoints: Vec<Option<Breakpoint>>,
+    pub(crate) watch: Watch,
+    /// Probes whose place is in a module that is not loaded.
+    pending: BTreeSet<usize>,
+    order: &'a Order<'a>,
+    kernel: &'a KernelBuild,
+    chosen: &'a Chosen,
+}
+
+pub(super) fn load_gdb<'a>(
+    order: &'a Order<'a>,
+    kernel: &'a KernelBuild,
+    symbols: Symbols,
+    chosen: &'a Chosen,
+    journal: &mut Journal<'_>,
+) -> Result<Armed<'a>> {
+    let (events, cancel) = (order.events, order.cancel);
+    let probes = plural(order.loaded.recipe.probes.len() as u64, "probe");
+    events.phase(Phase::Arm, probes.clone(), || {
+        let mut gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
+        breakpoints::load(&mut gdb, &kernel.vmlinux, cancel)?;
+        let program = Program { symbols, tree: &kernel.source_tree, objects: &kernel.objects };
+        let per_cpu = PerCpu::find(&mut gdb, cancel)?;
+        let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
+        let collector = Collector::new(program, per_cpu);
+        let breakpoints = Vec::new();
+        let mut armed = Armed { gdb, collector, breakpoints, watch, pending: BTreeSet::new(), order, kernel, chosen };
+        armed.resolve_probes(journal)?;
+        let pending = match armed.pending.len() {
+            0 => String::new(),
+            count => format!(", {count} in modules that are still to be loaded"),
+        };
+        Ok((armed, format!("{probes} resolved{pending}")))
+    })
+}
+
+impl<'a> Armed<'a> {
+    /// Resolves all probes. One that is not in vmlinux waits for its module, if one of the guest's has its place.
+    fn resolve_probes(&mut self, journal: &mut Journal<'_>) -> Result<()> {
+        for index in 0..self.order.loaded.recipe.probes.len() {
+            let (point, set) = self.set(index)?;
+            let breakpoint = match set {
+                Ok(breakpoint) => Some(breakpoint),
+                Err(Unresolved::NoSuchPlace { near, next_line }) => {
+                    let Some(module) = self.home(&point)? else {
+                        return Err(self.explain(index, &point, Unresolved::NoSuchPlace { near, next_line }));
+                    };
+                    self.pending.insert(index);
+                    let probe = &self.order.loaded.recipe.probes[index];
+                    self.order.events.fact("probe", format!("{} at {}  in module {module}", probe.name, probe.at));
+                    None
+                }
+                Err(unresolved) => return Err(self.explain(index, &point, unresolved)),
+            };
+            if let Some(breakpoint) = &breakpoint {
+                journal.probe_resolved(index, &breakpoint.locations);
+            }
+            self.breakpoints.push(breakpoint);
+        }
+        Ok(())
+    }
+
+    /// Sets a probe's breakpoint, with the symbols that GDB has now.
+    fn set(&mut self, index: usize) -> Result<(ProbePoint, Result<Breakpoint, Unresolved>)> {
+        let probe = &self.order.loaded.recipe.probes[index];
+        let wrong =
+            || self.order.loaded.diagnose(&format!("probes[{index}].at"), "this probe does not parse", "here", &[]);
+        let point: ProbePoint = probe.at.parse().map_err(|_| wrong())?;
+        let (program, cancel) = (&self.collector.program, self.order.cancel);
+        let set = breakpoints::set(&mut self.gdb, &point, probe.when.as_deref(), program, cancel);
+        Ok((point, set))
+    }
+
+    /// The module of the guest that has this place. A GDB of its own looks: in the one that will be connected, modules that
+    /// are not loaded would lie on top of each other.
+    fn home(&self, point: &ProbePoint) -> Result<Option<&'a str>> {
+        if self.chosen.debug.is_empty() || matches!(point, ProbePoint::Address(_)) {
+            return Ok(None);
+        }
+        let (order, cancel) = (self.order, self.order.cancel);
+        let mut gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-modules-mi.log"))?;
+        let program = Program { symbols: Symbols::default(), ..self.collector.program };
+        let mut home = None;
+        let chosen: &'a Chosen = self.chosen;
+        for (name, debug) in &chosen.debug {
+            breakpoints::load(&mut gdb, debug, cancel)?;
+            if breakpoints::set(&mut gdb, point, None, &program, cancel).is_ok() {
+                home = Some(name.as_str());
+                break;
+            }
+        }
+        gdb.stop();
+        Ok(home)
+    }
+
+    /// The guest was just connected: the modules that it has loaded get their symbols, the probes in them their places.
+    pub(super) fn take_loaded(&mut self, journal: &mut Journal<'_>) -> Result<()> {
+        let loaded = self.watch.loaded_now(&mut self.gdb, self.order.cancel)?;
+        self.change(Change::Loaded, &loaded, journal)
+    }
+
+    /// The guest stands where a module was loaded or is about to go.
+    pub(super) fn module_changed(&mut self, change: Change, stop: &Stop, journal: &mut Journal<'_>) -> Result<()> {
+        let found = self.watch.module_at(&mut self.gdb, stop, self.order.cancel)?;
+        self.change(change, found.as_slice(), journal)
+    }
+
+    /// Tells GDB about modules, and resolves all probes that are not disarmed anew: a function may be in several modules,
+    /// inlined too.
+    fn change(&mut self, change: Change, modules: &[Found], journal: &mut Journal<'_>) -> Result<()> {
+        if modules.is_empty() {
+            return Ok(());
+        }
+        let cancel = self.order.cancel;
+        for (index, slot) in self.breakpoints.iter_mut().enumerate() {
+            if let Some(breakpoint) = slot.take() {
+                breakpoints::delete(&mut self.gdb, breakpoint.number, cancel)?;
+                self.pending.insert(index);
+            }
+        }
+        let symbols = &mut self.collector.program.symbols;
+        self.watch.forget_init(&mut self.gdb, symbols, cancel)?;
+        for module in modules {
+            match change {
+                Change::Loaded => self.watch.add(&mut self.gdb, module, symbols, cancel)?,
+                Change::Unloading => self.watch.remove(&mut self.gdb, module, symbols, cancel)?,
+            }
+        }
+        for index in self.pending.clone() {
+            match self.set(index)? {
+                (_, Ok(breakpoint)) => {
+                    journal.probe_resolved(index, &breakpoint.locations);
+                    self.breakpoints[index] = Some(breakpoint);
+                    self.pending.remove(&index);
+                }
+                (_, Err(Unresolved::NoSuchPlace { .. })) => {}
+                (point, Err(unresolved)) => return Err(self.explain(index, &point, unresolved)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which probes never had a place to stop at.
+    pub(super) fn tell_pending(&self, journal: &mut Journal<'_>) {
+        for (index, probe) in self.order.loaded.recipe.probes.iter().enumerate() {
+            if self.pending.contains(&index) && !journal.was_resolved(index) {
+                let (name, at) = (&probe.name, &probe.at);
+                journal
+                    .warn(format!("probe `{name}`: the module with `{at}` was not loaded, so it could not stop there"));
+            }
+        }
+    }
+
+    /// The modules that have this function and are not in the guest.
+    fn elsewhere(&self, function: &str) -> Vec<String> {
+        let modules = &self.kernel.modules;
+        let absent =
+            modules.index.modules().filter(|(name, _)| self.chosen.debug.iter().all(|(there, _)| there != name));
+        let with = absent.filter(|(_, module)| {
+            modules.debug_file(module).is_some_and(|file| symbols::functions(&file).iter().any(|name| name == function))
+        });
+        with.map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// Function names of the kernel and of the guest's modules that look like `wrong`, closest first.
+    fn close_to(&self, wrong: &str, near: &[String]) -> Vec<String> {
+        let files: Vec<&PathBuf> = self.chosen.debug.iter().map(|(_, file)| file).collect();
+        let more: Vec<String> = files.into_iter().flat_map(|file| symbols::functions(file)).collect();
+        nearest(wrong, near.iter().chain(&more).map(String::as_str)).into_iter().map(String::from).collect()
+    }
+
+    /// A probe that did not resolve, shown at its line of the recipe.
+    fn explain(&self, index: usize, point: &ProbePoint, unresolved: Unresolved) -> Error {
+        let (order, kernel, path) = (self.order, self.kernel, format!("probes[{index}]"));
+        let probe = order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str());
+        let label = format!("vmlinux {} ({})", kernel.release, kernel.key);
+        match unresolved {
+            Unresolved::Failed(error) => error,
+            Unresolved::BadCondition(why) => order.loaded.diagnose(
+                &format!("{path}.when"),
+                format!("probe `{probe}`: GDB cannot use this condition at {point}"),
+                why,
+                &["a condition is a C expression over the arguments and locals of the place where the probe stops"
+                    .into()],
+            ),
+            Unresolved::NoSuchPlace { near, next_line } => {
+                let what = match point {
+                    ProbePoint::Function(name) => format!("no function `{name}` in this kernel"),
+                    ProbePoint::FileLine { file, line } => format!("no code at line {line} of {file} in this kernel"),
+                    ProbePoint::Address(address) => format!("no code at {address:#x} in this kernel"),
+                };
+                let mut helps = Vec::new();
+                let (mut near, mut elsewhere) = (near, Vec::new());
+                if let ProbePoint::Function(name) = point {
+                    elsewhere = self.elsewhere(name);
+                    near = self.close_to(name, &near);
+                }
+                if !elsewhere.is_empty() {
+                    helps.push(format!("it is in a module: add `kernel.modules: [{}]`", elsewhere.join(", ")));
+                } else if !near.is_empty() {
+                    helps.push(format!("close by: {}", near.join(", ")));
+                }
+                if let Some(line) = next_line {
+                    helps.push(format!("the next line with code is {line}"));
+                }
+                if matches!(point, ProbePoint::Function(_)) && elsewhere.is_empty() {
+                    helps.push(
+                        "a function that this kernel's configuration leaves out needs its option in `kernel.options`"
+                            .into(),
+                    );
+                }
+                order.loaded.diagnose(
+                    &format!("{path}.at"),
+                    format!("probe `{probe}`: {what}"),
+                    format!(
+                        "not in {label}{}",
+                        if self.chosen.debug.is_empty() { "" } else { " or a module of the guest" }
+                    ),
+                    &helps,
+                )
+            }
+        }
+    }
+}
