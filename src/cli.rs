@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -28,6 +29,9 @@ pub enum Verb {
     Recipe(RecipeVerb),
     /// Compare two runs: call paths, signatures, shown values, expectations.
     Diff(DiffArgs),
+    /// Show what is in the cache, delete what is not needed.
+    #[command(subcommand)]
+    Cache(CacheVerb),
     /// Show what this host has and lacks.
     Doctor(DoctorArgs),
     /// Runs a program that ends when kdbg does; kdbg's own use.
@@ -95,6 +99,55 @@ pub enum RecipeVerb {
     },
 }
 
+/// `kdbg cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheVerb {
+    /// Show what is in the cache, how large it is and when it was last used.
+    List {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete what was not used for long, and what is of no use; nothing that a running kdbg uses.
+    Gc(GcArgs),
+}
+
+/// `kdbg cache gc`.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Delete what was not used for so long, like 12h or 30d.
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
+    pub older_than: Duration,
+    /// Then delete what was used least recently, until the cache takes no more than this, like 500M or 5G.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub keep_size: Option<u64>,
+    /// Delete everything.
+    #[arg(long, conflicts_with_all = ["older_than", "keep_size"])]
+    pub all: bool,
+    /// Only show what would be deleted.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A number of bytes, with a binary unit: `5G`, `500MiB`, `0`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].trim().to_ascii_uppercase();
+    let shift = match unit.trim_end_matches('B').trim_end_matches('I') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err("write a whole number and a unit: K, M, G or T".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a whole number and a unit, like 5G")?;
+    number.checked_mul(1 << shift).ok_or_else(|| "that is more than there can be".into())
+}
+
 /// `kdbg diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
@@ -151,6 +204,23 @@ impl From<Accel> for Acceleration {
             Accel::Auto => Acceleration::Auto,
             Accel::Kvm => Acceleration::Kvm,
             Accel::Tcg => Acceleration::Tcg,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_are_whole_numbers_of_binary_units() {
+        for (text, expected) in
+            [("0", 0), ("7", 7), ("2K", 2048), ("500MiB", 500 << 20), ("5g", 5 << 30), ("1 TB", 1 << 40)]
+        {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "G", "1.5G", "-1", "5X", "5GG", "99999999999T"] {
+            assert!(bytes(text).is_err(), "{text}");
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The verbs of the command line, one a file; each reads like a description of the verb.
 
 pub mod build;
+pub mod cache;
 pub mod diff;
 pub mod doctor;
 mod explain;
 mod matrix;
 pub mod recipe;
 pub mod run;
+mod table;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cli::{RecipeVerb, Verb};
+use crate::cli::{CacheVerb, RecipeVerb, Verb};
 use crate::error::{ErrorKind, IoContext, Result};
 use crate::event::Cancel;
 use crate::host::needs::Purpose;
@@ -43,6 +45,8 @@ pub fn dispatch(verb: Verb, cancel: &Cancel) -> Result<ExitCode> {
         Verb::Build(args) => build::build(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::Check { files }) => recipe::check(&files).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::List { folder }) => recipe::list(&folder).map(|()| ExitCode::SUCCESS),
+        Verb::Cache(CacheVerb::List { json }) => cache::list(json).map(|()| ExitCode::SUCCESS),
+        Verb::Cache(CacheVerb::Gc(args)) => cache::gc(&args).map(|()| ExitCode::SUCCESS),
         Verb::Diff(args) => diff::diff(&args),
         Verb::Doctor(args) => doctor::run(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Supervise(_) => Ok(ExitCode::SUCCESS),

@@ -26,6 +26,7 @@ use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
 use entry::{Entry, Missing};
+pub use entry::{Filed, forget_gone, look};
 use explain::Explained;
 use kconfig::{Options, Origin};
 use modules::Modules;
@@ -167,7 +168,10 @@ pub fn explain(request: &Request, cache: &Cache, events: &Events, cancel: &Cance
 /// The boot image of some kernel in the cache, for what any kernel will do.
 pub fn any_filed(cache: &Cache) -> Option<PathBuf> {
     let entries = fs::read_dir(cache.path("kernels")).ok()?;
-    entries.flatten().map(|entry| entry.path().join("boot.elf")).find(|image| image.is_file())
+    entries.flatten().find_map(|entry| {
+        let image = entry.path().join("boot.elf");
+        (image.is_file() && cache.hold(&entry.path())).then_some(image)
+    })
 }
 
 /// One request on its way to a build.
@@ -203,7 +207,7 @@ impl Order<'_> {
     /// The cache entry called `key`, if it is whole.
     fn filed(&self, key: &str) -> Result<KernelBuild, Missing> {
         let folder = entry::folder(self.cache, key);
-        let entry = Entry::open(&folder)?;
+        let entry = Entry::open(&folder, self.cache)?;
         Ok(KernelBuild {
             version: self.request.choice.to_string(),
             source_id: entry.source_id,
@@ -216,14 +220,14 @@ impl Order<'_> {
             vmlinux: folder.join(entry::VMLINUX),
             boot_image: folder.join(entry::BOOT_IMAGE),
             config: folder.join(entry::CONFIG),
-            modules: Modules::filed(&folder)
-                .ok_or_else(|| Missing::Damaged("its list of modules is not understood".into()))?,
+            modules: Modules::filed(&folder).ok_or_else(|| Missing::Damaged(entry::NO_MODULES.into()))?,
             cached: true,
         })
     }
 
     fn make(&self) -> Result<KernelBuild> {
         let objects = self.objects();
+        self.cache.hold_folder(&objects)?;
         let log = self.log.map_or_else(|| objects.join("build.log"), Path::to_path_buf);
         let workshop = Workshop { source: self.source, objects, log, events: self.events, cancel: self.cancel };
         let detail = format!("{} for Linux {}", self.request.label, self.source.version);

@@ -5,18 +5,24 @@
 //! its kdbg lives. Locks are the kernel's (flock), so that they hold between containers that share a cache, where a
 //! process id says nothing.
 
+pub mod gc;
+mod hold;
+mod inventory;
 mod run_dir;
 pub mod seal;
 mod staging;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
 
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
+pub use inventory::{Item, Kind};
 pub use run_dir::RunDir;
 pub use staging::Staging;
 
@@ -27,6 +33,8 @@ pub const CACHE_VARIABLE: &str = "KDBG_CACHE_DIR";
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
+    /// What this kdbg uses, each entry under a shared lock.
+    held: Arc<Mutex<BTreeMap<PathBuf, Lock>>>,
 }
 
 impl Cache {
@@ -63,14 +71,25 @@ impl Cache {
         let hint = |error: Error| {
             error.hint(format!("set {CACHE_VARIABLE} to a folder with 6 GiB of space that you can write"))
         };
+        let cache = Self::unproved(root);
         for folder in ["sources", "objects", "kernels", "images", "locks", "staging"] {
-            let path = root.join(folder);
+            let path = cache.path(folder);
             fs::create_dir_all(&path).or_host(format!("make the cache folder {}", path.display())).map_err(hint)?;
         }
-        tempfile::tempfile_in(root.join("staging"))
-            .or_host(format!("write into the cache {}", root.display()))
+        tempfile::tempfile_in(cache.path("staging"))
+            .or_host(format!("write into the cache {}", cache.root.display()))
             .map_err(hint)?;
-        Ok(Cache { root })
+        Ok(cache)
+    }
+
+    /// The cache in `root`, to look at: nothing is made in it, and it may be read-only or not there.
+    pub fn unproved(root: PathBuf) -> Cache {
+        Cache { root, held: Arc::default() }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A folder or file in the cache.

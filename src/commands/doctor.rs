@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use console::{Style, measure_text_width, pad_str};
+use console::Style;
 use serde_json::json;
 
+use super::table::{aligned, size};
 use crate::cli::DoctorArgs;
 use crate::error::{IoContext, Result};
 use crate::event::{Cancel, Events};
@@ -180,28 +181,6 @@ fn device(kvm: &KvmDevice) -> String {
         KvmDevice::Refused { why } => format!("/dev/kvm cannot be opened: {why}"),
         KvmDevice::Openable => "/dev/kvm opens; the first run proves it by a boot".into(),
     }
-}
-
-/// Bytes in GiB, or MiB where that is less than one.
-#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
-fn size(bytes: u64) -> String {
-    match bytes {
-        0x4000_0000.. => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
-        _ => format!("{} MiB", bytes >> 20),
-    }
-}
-
-/// Rows as lines, each column but the last as wide as its widest cell.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    rows.iter()
-        .map(|row| {
-            let cells =
-                row.iter().zip(widths).map(|(cell, width)| pad_str(cell, width, console::Alignment::Left, None));
-            format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -52,21 +52,19 @@ pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events) -> Result<
         let digest = hex(&Sha256::digest(&archive)[..10]);
         let path = cache.path("images").join(format!("{}-{digest}.cpio", contents.name));
         // Not by its size alone: what is there may be damaged.
-        if fs::read(&path).is_ok_and(|filed| filed == archive) {
+        if fs::read(&path).is_ok_and(|filed| filed == archive) && cache.hold(&path) {
             return Ok((path, format!("{} cached", contents.name)));
         }
-        publish(&path, &archive)?;
+        publish(&path, &archive, cache)?;
         let summary = format!("{} ({} KB)", contents.name, archive.len() / 1000);
         Ok((path, summary))
     })
 }
 
-fn publish(path: &Path, archive: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).or_host(format!("write into {}", folder.display()))?;
-    file.write_all(archive).or_host(format!("write {}", path.display()))?;
-    file.persist(path).map_err(|error| error.error).or_host(format!("write {}", path.display()))?;
-    Ok(())
+fn publish(path: &Path, archive: &[u8], cache: &Cache) -> Result<()> {
+    let stage = cache.stage()?;
+    fs::write(stage.path().join("image"), archive).or_host(format!("write {}", path.display()))?;
+    stage.publish_inner("image", path)
 }
 
 /// A program of the host that runs without libraries.

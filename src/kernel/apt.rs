@@ -44,6 +44,7 @@ impl Apt {
             return Ok(None);
         };
         let root = cache.path("apt");
+        cache.hold_folder(&root)?;
         for folder in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(root.join(folder)).or_host("make a folder for apt in the cache")?;
         }

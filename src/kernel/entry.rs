@@ -22,6 +22,9 @@ pub(super) const CONFIG: &str = "config";
 /// What is known of them: an [`Entry`].
 const FACTS: &str = "kernel.json";
 
+/// What is wrong where `modules.json` is.
+pub(super) const NO_MODULES: &str = "its list of modules is not understood";
+
 /// `kernel.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
@@ -60,14 +63,52 @@ pub(super) enum Missing {
 }
 
 impl Entry {
-    /// The entry in `folder`, if it is whole.
-    pub(super) fn open(folder: &Path) -> Result<Entry, Missing> {
-        if !folder.is_dir() {
+    /// The entry in `folder` of the cache, if it is whole; kdbg holds it then.
+    pub(super) fn open(folder: &Path, cache: &Cache) -> Result<Entry, Missing> {
+        if !cache.hold(folder) {
             return Err(Missing::Absent);
         }
         seal::damage(folder).map_or(Ok(()), |what| Err(Missing::Damaged(what)))?;
-        let text = fs::read_to_string(folder.join(FACTS)).map_err(|error| Missing::Damaged(error.to_string()))?;
-        serde_json::from_str(&text).map_err(|error| Missing::Damaged(format!("{FACTS} is not understood: {error}")))
+        Self::read(folder).map_err(Missing::Damaged)
+    }
+
+    fn read(folder: &Path) -> Result<Entry, String> {
+        let text =
+            fs::read_to_string(folder.join(FACTS)).map_err(|error| format!("{FACTS} cannot be read: {error}"))?;
+        serde_json::from_str(&text).map_err(|error| format!("{FACTS} is not understood: {error}"))
+    }
+}
+
+/// What a kernel's cache entry holds, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filed {
+    /// `uname -r`, if that can be told.
+    pub release: Option<String>,
+    /// What its source is called, likewise.
+    pub source_id: Option<String>,
+    /// How many modules it has.
+    pub modules: usize,
+    /// What is wrong with it.
+    pub damage: Option<String>,
+}
+
+/// Looks at a kernel's entry without using it.
+pub fn look(folder: &Path) -> Filed {
+    let (entry, modules) = (Entry::read(folder), Modules::filed(folder));
+    let damage = seal::damage_seen(folder).or_else(|| entry.as_ref().err().cloned());
+    let damage = damage.or_else(|| modules.is_none().then(|| NO_MODULES.into()));
+    let (release, source_id) = entry.map(|entry| (entry.release, entry.source_id)).ok().unzip();
+    Filed { release, source_id, modules: modules.map_or(0, |modules| modules.index.modules().count()), damage }
+}
+
+/// Forgets the requests that led to kernels which are gone.
+pub fn forget_gone(cache: &Cache) {
+    for input in fs::read_dir(cache.path("kernels/inputs")).into_iter().flatten().flatten() {
+        // One that is being written is empty.
+        let key = fs::read_to_string(input.path()).unwrap_or_default();
+        if !key.trim().is_empty() && !folder(cache, key.trim()).exists() {
+            let _ = fs::remove_file(input.path());
+        }
     }
 }
 

@@ -68,7 +68,7 @@ trait Supplier {
 /// The source that a request is about, if it is there already.
 pub fn cached(request: &Request, cache: &Cache, cancel: &Cancel) -> Option<KernelSource> {
     let shop = Shop { cache, events: &Events::none(), cancel };
-    supplier(request).ok()?.at_hand(&shop)
+    supplier(request).ok()?.at_hand(&shop).filter(|source| source.hold(cache))
 }
 
 /// The source that a request is about: there already, or fetched, unpacked and patched.
@@ -77,10 +77,21 @@ pub fn cached(request: &Request, cache: &Cache, cancel: &Cancel) -> Option<Kerne
 /// There is no such source, it cannot be fetched, is damaged or no kernel, or a patch does not apply.
 pub fn obtain(request: &Request, cache: &Cache, events: &Events, cancel: &Cancel) -> Result<KernelSource> {
     let shop = Shop { cache, events, cancel };
-    let supplier = supplier(request)?;
-    match supplier.at_hand(&shop) {
-        Some(source) => Ok(source),
-        None => supplier.supply(&shop),
+    take(&*supplier(request)?, &shop)
+}
+
+/// A supplier's tree, which this kdbg holds from now on.
+fn take(supplier: &dyn Supplier, shop: &Shop<'_>) -> Result<KernelSource> {
+    loop {
+        let source = match supplier.at_hand(shop) {
+            Some(source) => source,
+            None => supplier.supply(shop)?,
+        };
+        if source.hold(shop.cache) {
+            return Ok(source);
+        }
+        // It was deleted from the cache in this moment.
+        shop.cancel.check()?;
     }
 }
 
@@ -112,7 +123,10 @@ pub fn is_bare_repository(path: &Path) -> bool {
 
 impl KernelSource {
     /// The tree in `path`, if it is one.
-    fn open(path: PathBuf) -> Result<KernelSource> {
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn open(path: PathBuf) -> Result<KernelSource> {
         // A Makefile that is not there has no version either.
         let makefile = fs::read_to_string(path.join("Makefile")).unwrap_or_default();
         let version = makefile_version(&makefile).filter(|_| path.join("Kconfig").is_file()).ok_or_else(|| {
@@ -121,6 +135,11 @@ impl KernelSource {
         })?;
         let id = file_name(&path);
         Ok(KernelSource { workplace: id.clone(), id, tree: path, version })
+    }
+
+    /// Keeps it in the cache as long as this kdbg lives; false if it is gone. A user's own tree needs no keeping.
+    fn hold(&self, cache: &Cache) -> bool {
+        !self.tree.starts_with(cache.path("sources")) || cache.hold(&self.tree)
     }
 }
 

@@ -68,26 +68,39 @@ pub fn seal(folder: &Path) -> Result<()> {
 
 /// What is wrong with a sealed entry, for people; none when it is whole. An entry that is not there has no seal either.
 pub fn damage(folder: &Path) -> Option<String> {
-    let Some(seal) = read::<Seal>(folder, SEAL) else { return Some("its seal cannot be read".into()) };
+    match compare(folder) {
+        Err(damage) => Some(damage),
+        Ok(fresh) => {
+            // A cache that cannot be written only means to read again next time.
+            let _ = fresh.map(|fresh| write(folder, SEEN, &fresh));
+            None
+        }
+    }
+}
+
+/// As [`damage`], for those who only look: nothing is remembered, so that it is no use of the entry.
+pub fn damage_seen(folder: &Path) -> Option<String> {
+    compare(folder).err()
+}
+
+/// Compares all files with the seal; what is wrong is the error. Gives the stamps, if they are not those remembered.
+fn compare(folder: &Path) -> Result<Option<Seen>, String> {
+    let seal = read::<Seal>(folder, SEAL).ok_or("its seal cannot be read")?;
     let seen: Seen = read(folder, SEEN).unwrap_or_default();
     let mut fresh = Seen::new();
     for (name, sealed) in &seal {
         let path = folder.join(name);
-        let Ok(stamp) = Stamp::of(&path) else { return Some(format!("{name} is missing")) };
+        let stamp = Stamp::of(&path).map_err(|_| format!("{name} is missing"))?;
         if seen.get(name) != Some(&stamp) {
             match hash(&path) {
                 Ok(found) if found == *sealed => {}
-                Ok(_) => return Some(format!("{name} is not what was filed")),
-                Err(error) => return Some(format!("{name} cannot be read: {error}")),
+                Ok(_) => return Err(format!("{name} is not what was filed")),
+                Err(error) => return Err(format!("{name} cannot be read: {error}")),
             }
         }
         fresh.insert(name.clone(), stamp);
     }
-    if fresh != seen {
-        // A cache that cannot be written only means to read again next time.
-        let _ = write(folder, SEEN, &fresh);
-    }
-    None
+    Ok((fresh != seen).then_some(fresh))
 }
 
 fn read<T: serde::de::DeserializeOwned>(folder: &Path, name: &str) -> Option<T> {

@@ -10,7 +10,7 @@ use super::{Cache, Lock};
 use crate::error::{IoContext, Result};
 
 /// The lock between making a folder in `staging/` and sweeping.
-const SWEEP: &str = "staging";
+pub(super) const SWEEP: &str = "staging";
 
 impl Cache {
     /// A new folder in `staging/`, deleted when dropped unless it was [published](Staging::publish).
@@ -28,7 +28,7 @@ impl Cache {
             .or_host("make a folder in the cache")?;
         let lock = File::open(folder.path()).or_host("open a folder in the cache")?;
         lock.try_lock().map_err(std::io::Error::from).or_host("lock a folder in the cache")?;
-        Ok(Staging { folder, _lock: Lock { _file: lock } })
+        Ok(Staging { folder, lock, cache: self.clone() })
     }
 
     /// Deletes what killed processes left in `staging/`: the folders that nobody holds a lock on.
@@ -60,8 +60,9 @@ impl Cache {
 #[derive(Debug)]
 pub struct Staging {
     folder: tempfile::TempDir,
-    /// On the folder itself, so that no sweep takes it.
-    _lock: Lock,
+    /// Locked: the folder itself, so that no sweep takes it.
+    lock: File,
+    cache: Cache,
 }
 
 impl Staging {
@@ -70,29 +71,40 @@ impl Staging {
         self.folder.path()
     }
 
-    /// Moves it to `place`, replacing what may be there.
+    /// Moves it to `place`, replacing what may be there. This kdbg [holds](Cache::hold) it from then on.
     ///
     /// # Errors
     /// The move failed; the entry is gone then, `place` untouched or empty.
     pub fn publish(self, place: &Path) -> Result<()> {
+        // In between it is not locked.
+        let (_, sweeping) = self.cache.lock_file(SWEEP)?;
+        sweeping.lock_shared().or_host("lock the cache's staging folder")?;
+        self.lock.lock_shared().or_host("lock a finished entry")?;
         move_into_place(self.folder.path(), place)?;
+        let lock = self.lock.try_clone().or_host("lock a finished entry")?;
+        self.cache.keep_held(place, lock);
         let _ = self.folder.keep();
         Ok(())
     }
 
-    /// Moves the folder `name` in it to `place`; the rest is deleted.
+    /// Moves the folder or file `name` in it to `place`; the rest is deleted.
     ///
     /// # Errors
     /// As [`Staging::publish`].
     pub fn publish_inner(self, name: &str, place: &Path) -> Result<()> {
-        move_into_place(&self.folder.path().join(name), place)
+        let from = self.folder.path().join(name);
+        let lock = File::open(&from).or_host("open a finished entry")?;
+        lock.lock_shared().or_host("lock a finished entry")?;
+        move_into_place(&from, place)?;
+        self.cache.keep_held(place, lock);
+        Ok(())
     }
 }
 
 /// Moves a finished entry to `place`. What is there stays whole until then, and is deleted after that.
 fn move_into_place(from: &Path, place: &Path) -> Result<()> {
     let doing = || format!("move a finished entry to {}", place.display());
-    if fs::symlink_metadata(place).is_err() {
+    if from.is_file() || fs::symlink_metadata(place).is_err() {
         return fs::rename(from, place).or_host(doing());
     }
     let exchanged = renameat_with(CWD, from, CWD, place, RenameFlags::EXCHANGE);

@@ -47,6 +47,9 @@ impl Download {
         fs::create_dir_all(&folder).or_host(format!("make {}", folder.display()))?;
         // The same name in every run, so that the next one goes on where this one was cut.
         let partial = folder.join(format!("{}.part", self.id));
+        let there = fs::File::options().create(true).append(true).open(&partial);
+        there.or_host(format!("write {}", partial.display()))?;
+        shop.cache.hold(&partial);
         shop.events.phase(Phase::Fetch, self.url.clone(), || {
             Client::new(shop).fetch(&self.url, &self.sha256, &partial)?;
             let size = fs::metadata(&partial).map_or(0, |metadata| metadata.len());

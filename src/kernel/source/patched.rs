@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{KernelSource, Shop, Supplier};
+use super::{KernelSource, Shop, Supplier, take};
 use crate::digest::sha256;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Phase;
@@ -25,10 +25,7 @@ impl Supplier for Patched<'_> {
     }
 
     fn supply(&self, shop: &Shop<'_>) -> Result<KernelSource> {
-        let base = match self.base.at_hand(shop) {
-            Some(base) => base,
-            None => self.base.supply(shop)?,
-        };
+        let base = take(&*self.base, shop)?;
         let id = self.id(&base);
         let _lock = shop.lock()?;
         match shop.filed(&id) {
