@@ -1,5 +1,5 @@
 //! Entries in use: each is under a shared lock (flock, on the entry itself) as long as its kdbg lives, so that no
-//! `kdbg cache gc` takes it; and its time of modification is that of its last use.
+//! `kdbg cache gc` takes it. Its time of modification is that of its last use.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
