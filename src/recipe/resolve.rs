@@ -2,13 +2,15 @@
 //! kernel's source is, where that is beside the recipe.
 //!
 //! Looks beside the recipe, then one folder up, then into kdbg itself ([`crate::builtin`]). Reads files of the folders
-//! `kconfigs/`, `patches/` and `images/` there and nothing else: what leaves them by a symbolic link is refused. Must not
-//! interpret a fragment or a patch, which is the kernel's room.
+//! `kconfigs/`, `patches/` and `images/` there and nothing else: what leaves them by a symbolic link is refused. Of a
+//! fragment only the includes are looked at; what else it and a patch say is the kernel's room.
+
+mod fragments;
 
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
-use super::diagnostic;
+use super::diagnostic::{self, Diagnostic, Span};
 use super::image::ImageSpec;
 use super::kernel::{KernelChoice, Source};
 use super::load::{Loaded, document};
@@ -19,7 +21,7 @@ use crate::spelling;
 /// Everything a recipe names, read.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// The fragments, in the order of the recipe.
+    /// The fragments, in the order of the recipe, each after those that it includes.
     pub fragments: Vec<Fragment>,
     /// The patches, in the order of the recipe.
     pub patches: Vec<Patch>,
@@ -39,12 +41,22 @@ pub struct Patch {
 /// A Kconfig fragment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragment {
-    /// Its name in the recipe.
+    /// Its name in the recipe, or in the fragment that includes it.
     pub name: String,
     /// Where it comes from: a path, or `built into kdbg`.
     pub origin: String,
     /// What it says.
     pub text: String,
+}
+
+impl Fragment {
+    /// How its file is called.
+    pub fn file(&self) -> String {
+        match self.origin.as_str() {
+            BUILT_IN => format!("built-in kconfigs/{}.config", self.name),
+            path => path.into(),
+        }
+    }
 }
 
 /// What the guest's initramfs is made of.
@@ -71,26 +83,14 @@ struct Found {
 
 /// Finds and reads everything that a recipe names.
 pub fn resolve(loaded: &Loaded) -> Result<Resolved> {
-    let mut fragments = Vec::new();
-    for (index, name) in loaded.recipe.kernel.config.iter().enumerate() {
-        let place = Place {
-            loaded,
-            at: format!("kernel.config[{index}]"),
-            what: "fragment",
-            folder: "kconfigs",
-            suffix: ".config",
-        };
-        let found = place.find(name)?;
-        fragments.push(Fragment { name: name.clone(), origin: found.origin, text: found.text });
-    }
-    Ok(Resolved { fragments, patches: patches(loaded)?, image: image(loaded)? })
+    Ok(Resolved { fragments: fragments::fragments(loaded)?, patches: patches(loaded)?, image: image(loaded)? })
 }
 
 fn patches(loaded: &Loaded) -> Result<Vec<Patch>> {
     let numbered = loaded.recipe.kernel.patches.iter().enumerate();
     let read = numbered.map(|(index, name)| {
         let at = format!("kernel.patches[{index}]");
-        let place = Place { loaded, at, what: "patch", folder: "patches", suffix: "" };
+        let place = Place { loaded, site: Site::Recipe(at), what: "patch", folder: "patches", suffix: "" };
         Ok(Patch { name: name.clone(), text: place.find(name)?.text })
     });
     read.collect()
@@ -134,7 +134,8 @@ fn beside(loaded: &Loaded, key: &str, path: &Path) -> Result<PathBuf> {
 
 /// Finds and reads the image and its `init`.
 fn image(loaded: &Loaded) -> Result<Image> {
-    let place = Place { loaded, at: "guest.image".into(), what: "image", folder: "images", suffix: ".yaml" };
+    let site = Site::Recipe("guest.image".into());
+    let place = Place { loaded, site, what: "image", folder: "images", suffix: ".yaml" };
     let found = place.find(&loaded.recipe.guest.image)?;
     let spec: ImageSpec =
         document(&found.text, "an image").map_err(|wrong| diagnostic::error(&found.origin, &found.text, &[wrong]))?;
@@ -175,11 +176,30 @@ fn read_inside(folder: &Path, file: &str) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-/// One name in a recipe that stands for a file.
+/// Where a name stands.
+enum Site<'l> {
+    /// At this path of the recipe.
+    Recipe(String),
+    /// In a line of a fragment.
+    Fragment(&'l Fragment, Span),
+}
+
+impl Site<'_> {
+    fn diagnose(&self, loaded: &Loaded, message: String, label: &str, helps: &[String]) -> Error {
+        match self {
+            Site::Recipe(at) => loaded.diagnose(at, message, label, helps),
+            Site::Fragment(fragment, span) => {
+                let wrong = Diagnostic { helps: helps.to_vec(), ..Diagnostic::new(message, *span, label) };
+                diagnostic::error(&fragment.file(), &fragment.text, &[wrong])
+            }
+        }
+    }
+}
+
+/// One name that stands for a file.
 struct Place<'l> {
     loaded: &'l Loaded,
-    /// Where in the recipe the name stands.
-    at: String,
+    site: Site<'l>,
     what: &'static str,
     folder: &'static str,
     suffix: &'static str,
@@ -209,7 +229,7 @@ impl Place<'_> {
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
                     let message = format!("the {} {} cannot be taken", self.what, path.display());
-                    return Err(self.loaded.diagnose(&self.at, message, error.to_string(), &[]));
+                    return Err(self.site.diagnose(self.loaded, message, &error.to_string(), &[]));
                 }
                 Err(error) => return Err(error).or_host(format_args!("read {}", path.display())),
             }
@@ -240,7 +260,7 @@ impl Place<'_> {
             near.map_or(known.clone(), |near| format!("{near}\n{known}")),
             format!("looked for {} and among those {BUILT_IN}", searched.join(", ")),
         ];
-        self.loaded.diagnose(&self.at, format!("there is no {} `{name}`", self.what), "", &helps)
+        self.site.diagnose(self.loaded, format!("there is no {} `{name}`", self.what), "", &helps)
     }
 }
 

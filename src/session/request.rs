@@ -6,8 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Request;
 use crate::kernel::kconfig::{self, Options, Origin, Refusal, Setting};
 use crate::recipe::kernel::KernelSpec;
-use crate::recipe::resolve::BUILT_IN;
-use crate::recipe::{self, Fragment, KernelChoice, Loaded, Resolved};
+use crate::recipe::{self, KernelChoice, Loaded, Resolved};
 
 /// What the recipe asks of a kernel: its fragments, then its options, the later winning. The gate on the way to make:
 /// nothing gets by [`kconfig::check`].
@@ -21,15 +20,18 @@ pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
     for fragment in &resolved.fragments {
         for setting in kconfig::settings(&fragment.text) {
             let Setting { line, symbol, value } = setting.map_err(|bad| {
-                Error::recipe(format!("{} line {}: `{}` is not a Kconfig option", fragment.origin, bad.line, bad.text))
+                Error::recipe(format!("{} line {}: `{}` is not a Kconfig option", fragment.file(), bad.line, bad.text))
                     .hint("write `CONFIG_NAME=y`, `CONFIG_NAME=n`, `# CONFIG_NAME is not set` or a `#` comment")
             })?;
             kconfig::check(symbol, value).map_err(|Refusal { why, help }| {
-                let place = format!("{} line {line}", fragment.origin);
+                let place = format!("{} line {line}", fragment.file());
                 Error::recipe(format!("{place}: CONFIG_{symbol} cannot be asked for: {why}")).hint(help)
             })?;
             options.set(symbol, value);
-            origins.insert(symbol.to_owned(), Origin { by: fragment.name.clone(), place: place_of(fragment, line) });
+            origins.insert(
+                symbol.to_owned(),
+                Origin { by: fragment.name.clone(), place: format!("{}:{line}", fragment.file()) },
+            );
         }
     }
     for (symbol, value) in &spec.options {
@@ -50,14 +52,6 @@ pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
     }
     let patches = resolved.patches.clone();
     Ok(Request { choice, patches, recipe: loaded.clone(), options, origins, label: label(spec) })
-}
-
-/// A line of a fragment: of its file, or of the file that kdbg brings.
-fn place_of(fragment: &Fragment, line: usize) -> String {
-    match fragment.origin.as_str() {
-        BUILT_IN => format!("built-in kconfigs/{}.config:{line}", fragment.name),
-        path => format!("{path}:{line}"),
-    }
 }
 
 /// `base+net`, or `base+net, 2 patches`.
