@@ -7,6 +7,7 @@
 
 pub mod apt;
 pub mod build;
+mod debuggable;
 mod diagnosis;
 mod entry;
 pub mod explain;
@@ -45,6 +46,8 @@ pub struct Request {
     pub options: Options,
     /// Where each of them was asked for.
     pub origins: BTreeMap<String, Origin>,
+    /// What of the tree is compiled for debugging: `net/`, `net/socket.c`.
+    pub debuggable: Vec<String>,
     /// How to call the configuration on the screen, like `base+net`.
     pub label: String,
 }
@@ -187,11 +190,21 @@ struct Order<'a> {
 
 impl Order<'_> {
     fn objects(&self) -> PathBuf {
-        self.cache.path(format!("objects/{}-{}", self.source.workplace, key::ARCH))
+        self.cache.path(format!(
+            "objects/{}-{}{}",
+            self.source.workplace,
+            key::ARCH,
+            debuggable::suffix(&self.request.debuggable)
+        ))
+    }
+
+    /// The compiler and how it is driven, as they enter the key.
+    fn how(&self) -> String {
+        self.compiler.to_string() + &debuggable::suffix(&self.request.debuggable)
     }
 
     fn inputs_file(&self) -> PathBuf {
-        let inputs = key::of_inputs(&self.source.id, &self.request.options, self.compiler);
+        let inputs = key::of_inputs(&self.source.id, &self.request.options, &self.how());
         self.cache.path("kernels/inputs").join(inputs)
     }
 
@@ -229,14 +242,17 @@ impl Order<'_> {
         let objects = self.objects();
         self.cache.hold_folder(&objects)?;
         let log = self.log.map_or_else(|| objects.join("build.log"), Path::to_path_buf);
-        let workshop = Workshop { source: self.source, objects, log, events: self.events, cancel: self.cancel };
+        self.check_debuggable()?;
+        let paths = &self.request.debuggable;
+        let workshop =
+            Workshop { source: self.source, objects, debuggable: paths, log, events: self.events, cancel: self.cancel };
         let detail = format!("{} for Linux {}", self.request.label, self.source.version);
         let config = self.events.phase(Phase::Configure, detail, || {
             let config = self.configure(&workshop)?;
             let summary = format!("{}, all as asked", plural(self.request.options.0.len() as u64, "option"));
             Ok((config, summary))
         })?;
-        let key = key::of_build(&self.source.id, &config, self.compiler);
+        let key = key::of_build(&self.source.id, &config, &self.how());
         let mut build = match self.filed(&key) {
             Ok(build) => build,
             Err(_) => self.compile_and_file(&workshop, &config, &key)?,
@@ -257,11 +273,26 @@ impl Order<'_> {
         Err(explain::error(&explain::dropped(&lost, &self.request.origins, &config, &tree, &self.source.version)))
     }
 
+    /// Whether the tree has all that is to be debuggable.
+    fn check_debuggable(&self) -> Result<()> {
+        for (index, path) in self.request.debuggable.iter().enumerate() {
+            if !self.source.tree.join(path).exists() {
+                let message = format!("Linux {} has no `{path}`", self.source.version);
+                let at = format!("kernel.debuggable[{index}]");
+                return Err(self.request.recipe.diagnose(&at, message, "not in this kernel's tree", &[]));
+            }
+        }
+        Ok(())
+    }
+
     fn compile_and_file(&self, workshop: &Workshop<'_>, config: &Options, key: &str) -> Result<KernelBuild> {
         let detail = format!("Linux {} with {}", self.source.version, self.request.label);
         let vmlinux = self.events.phase(Phase::Build, detail, || {
             let vmlinux = workshop.compile(config)?;
-            let summary = format!("Linux {} with {}", self.source.version, self.request.label);
+            let mut summary = format!("Linux {} with {}", self.source.version, self.request.label);
+            if !self.request.debuggable.is_empty() {
+                summary.push_str(&format!("; debuggable: {}", debuggable::summary(&workshop.objects)));
+            }
             Ok((vmlinux, summary))
         })?;
         self.events.phase(Phase::File, "index for GDB, strip for boot", || {
@@ -305,6 +336,7 @@ mod tests {
             recipe: crate::recipe::load::parse("a.yaml", "name: a\nkernel: { version: '9.9' }\n").unwrap(),
             options: Options::parse("CONFIG_A=y\n").unwrap(),
             origins: BTreeMap::new(),
+            debuggable: Vec::new(),
             label: "a".into(),
         };
         assert!(!is_filed(&request, &cache, &cancel), "no source");

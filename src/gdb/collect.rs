@@ -150,7 +150,7 @@ impl<'a> Collector<'a> {
         let answers: Vec<(&String, Answer)> = probe.show.keys().zip(answers).collect();
         answers.iter().for_each(|(name, answer)| self.complain(&probe.name, name, answer));
         let shown = answers.into_iter().map(|(name, answer)| shown(name, answer)).collect();
-        let mut frames = self.frames(gdb, thread, &stack, cancel)?;
+        let mut frames = self.frames(gdb, thread, &stack, entry.is_some(), cancel)?;
         if let (Some(place), Some(frame)) = (entry, frames.first_mut().filter(|frame| frame.offset == Some(0))) {
             (frame.file, frame.line) = (Some(place.file.clone()), Some(place.line));
         }
@@ -176,7 +176,14 @@ impl<'a> Collector<'a> {
         [member("comm"), member("pid"), member("tgid"), self.per_cpu.preempt_count(cpu), Some("jiffies_64".into())]
     }
 
-    fn frames(&mut self, gdb: &mut Gdb, thread: u64, stack: &Values, cancel: &Cancel) -> Result<Vec<Frame>> {
+    fn frames(
+        &mut self,
+        gdb: &mut Gdb,
+        thread: u64,
+        stack: &Values,
+        function: bool,
+        cancel: &Cancel,
+    ) -> Result<Vec<Frame>> {
         let mut raw = stack.tuples("stack");
         // The unwinder goes on past the kernel's entry, to addresses that are no kernel code.
         while raw.last().is_some_and(|frame| frame.number("addr").is_none_or(|address| address < KERNEL_HALF)) {
@@ -203,8 +210,8 @@ impl<'a> Collector<'a> {
             };
             frames.push(self.frame(level, values, inlined, &variables::merge(typed, whole)));
         }
-        self.learn_storage(gdb, thread, &frames, cancel)?;
-        self.mark_unset(&mut frames);
+        self.learn_storage(gdb, thread, &frames, function, cancel)?;
+        self.mark_unset(&mut frames, function);
         Ok(frames)
     }
 
@@ -227,11 +234,18 @@ impl<'a> Collector<'a> {
     }
 
     /// Asks what the compiler says of the place of every local that has no value, or can have none yet.
-    fn learn_storage(&mut self, gdb: &mut Gdb, thread: u64, frames: &[Frame], cancel: &Cancel) -> Result<()> {
+    fn learn_storage(
+        &mut self,
+        gdb: &mut Gdb,
+        thread: u64,
+        frames: &[Frame],
+        function: bool,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let unknown: Vec<(u32, (String, String))> = frames
             .iter()
             .flat_map(|frame| {
-                let entry = is_entry(frame);
+                let entry = is_entry(frame, function);
                 let asked = frame.locals.iter().filter(move |var| entry || var.why == Some(Why::OptimizedOut));
                 asked.map(|var| (frame.level, (place(frame), var.name.clone())))
             })
@@ -252,12 +266,15 @@ impl<'a> Collector<'a> {
     }
 
     /// Tells what is not set yet from what is lost.
-    fn mark_unset(&self, frames: &mut [Frame]) {
+    fn mark_unset(&self, frames: &mut [Frame], function: bool) {
         for frame in frames {
-            let (place, entry) = (place(frame), is_entry(frame));
+            let (place, entry) = (place(frame), is_entry(frame, function));
             // The return address is one past the call; the call itself is what the frame is at.
             let at = number(&frame.address).unwrap_or_default().saturating_sub(u64::from(frame.level > 0));
             for var in &mut frame.locals {
+                if var.value.as_deref().is_some_and(variables::is_unset_pattern) {
+                    (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
+                }
                 let Some(storage) = self.storage.get(&(place.clone(), var.name.clone())) else { continue };
                 let lost = var.why == Some(Why::OptimizedOut);
                 if (lost && storage.begins_after(at)) || (entry && storage.on_stack) {
@@ -268,9 +285,10 @@ impl<'a> Collector<'a> {
     }
 }
 
-/// Whether a frame stands at its function's first instruction, where no local can have been set.
-fn is_entry(frame: &Frame) -> bool {
-    frame.level == 0 && frame.offset == Some(0) && !frame.inlined
+/// Whether a frame stands at its function's entry, where no local can have been set: at the first instruction, or, with
+/// a probe on a `function` that is not optimized, behind the prologue, which stores the arguments.
+fn is_entry(frame: &Frame, function: bool) -> bool {
+    frame.level == 0 && (frame.offset == Some(0) || function) && !frame.inlined
 }
 
 /// An inlined function shares its frame, and so its program counter, with the function it was inlined into.

@@ -99,6 +99,12 @@ fn without_false_symbols(value: &str) -> String {
     cleaned + rest
 }
 
+/// Whether a scalar holds what `-ftrivial-auto-var-init=pattern` of a debuggable file puts into a variable that is not
+/// set: bytes of 0xfe. Narrower values could be real ones.
+pub(super) fn is_unset_pattern(value: &str) -> bool {
+    ["-16843010", "4278124286", "-72340172838076674", "18374403900871474942", "0xfefefefefefefefe"].contains(&value)
+}
+
 /// A C string as GDB prints it (`"nc"`, escapes inside), as text.
 pub(super) fn unquote(printed: &str) -> String {
     let from_quote = printed.find('"').map_or(printed, |at| &printed[at..]);
@@ -196,6 +202,22 @@ mod tests {
         assert_eq!(unquote("\"nc\""), "nc");
         assert_eq!(unquote(r#""a\"b\303\244\000""#), "a\"bä");
         assert_eq!(unquote("0x0"), "0x0");
+    }
+
+    #[test]
+    fn bytes_of_0xfe_are_a_variable_that_is_not_set() {
+        let pattern = [0xfe_u8; 8];
+        let four = [0xfe_u8; 4];
+        for text in [
+            i32::from_ne_bytes(four).to_string(),
+            u32::from_ne_bytes(four).to_string(),
+            i64::from_ne_bytes(pattern).to_string(),
+            u64::from_ne_bytes(pattern).to_string(),
+            format!("{:#x}", u64::from_ne_bytes(pattern)),
+        ] {
+            assert!(is_unset_pattern(&text), "{text}");
+        }
+        assert!(!["0", "254", "0xfe", "-2"].into_iter().any(is_unset_pattern));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::debuggable;
 use super::diagnosis::{failed_to_compile, failed_to_configure};
 use super::kconfig::Options;
 use super::key::ARCH;
@@ -57,6 +58,8 @@ pub struct Workshop<'a> {
     pub source: &'a KernelSource,
     /// Kbuild's `O=`.
     pub objects: PathBuf,
+    /// What of the tree is compiled for debugging.
+    pub debuggable: &'a [String],
     /// What make says goes to the end of this file.
     pub log: PathBuf,
     /// Where progress goes.
@@ -73,12 +76,15 @@ impl Workshop<'_> {
         output.push(&self.objects);
         let make = PINNED.iter().fold(Tool::new("make"), |make, (name, value)| make.env(*name, *value));
         let foreign = std::env::vars_os().map(|(name, _)| name).filter(|name| is_foreign(name));
+        let wrapper = self.objects.join("kdbg/cc");
+        let wrapped = (!self.debuggable.is_empty()).then(|| format!("CC={}", wrapper.display()));
         foreign
             .fold(make, Tool::without_env)
             .arg("-C")
             .arg(&self.source.tree)
             .arg(output)
             .args([format!("ARCH={ARCH}"), format!("-j{jobs}"), "LOCALVERSION=".into()])
+            .args(wrapped)
             .args(targets.iter().copied())
             .deadline(DEADLINE)
     }
@@ -114,6 +120,9 @@ impl Workshop<'_> {
     /// Kconfig could not be run.
     pub fn configure(&self, asked: &Options) -> Result<Options> {
         fs::create_dir_all(&self.objects).or_host(format!("make {}", self.objects.display()))?;
+        if !self.debuggable.is_empty() {
+            debuggable::install(&self.objects, self.debuggable)?;
+        }
         let fragment = self.objects.join("kdbg.fragment");
         write_if_changed(&fragment, &asked.to_fragment())?;
         fs::write(&self.log, "").or_host(format!("write {}", self.log.display()))?;
@@ -145,7 +154,10 @@ impl Workshop<'_> {
                 self.events.send(Event::PhaseProgress { phase: Phase::Build, done, total, unit: Unit::Objects });
             }
         };
-        let output = self.drive(&self.make(targets), &mut tick)?;
+        let mut output = self.drive(&self.make(targets), &mut tick)?;
+        if !output.status.success() && debuggable::forgive(&self.objects, &output.text, self.cancel)? {
+            output = self.drive(&self.make(targets), &mut tick)?;
+        }
         if output.status.success() {
             return Ok(self.objects.join("vmlinux"));
         }
@@ -238,7 +250,8 @@ mod tests {
             KernelSource { id: "x".into(), workplace: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
         let log = folder.path().join("build.log");
         let (objects, events) = (folder.path().join("objects"), Events::none());
-        let workshop = Workshop { source: &source, objects, log: log.clone(), events: &events, cancel };
+        let workshop =
+            Workshop { source: &source, objects, debuggable: &[], log: log.clone(), events: &events, cancel };
         let result = workshop.compile(&Options::default());
         (result, fs::read_to_string(log).unwrap_or_default())
     }
@@ -273,8 +286,14 @@ mod tests {
             KernelSource { id: "x".into(), workplace: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
         let (events, cancel) = (Events::none(), Cancel::default());
         let log = folder.path().join("build.log");
-        let workshop =
-            Workshop { source: &source, objects: "o".into(), log: log.clone(), events: &events, cancel: &cancel };
+        let workshop = Workshop {
+            source: &source,
+            objects: "o".into(),
+            debuggable: &[],
+            log: log.clone(),
+            events: &events,
+            cancel: &cancel,
+        };
         let slow = Tool::new("sh").args(["-c", "echo begun; sleep 60"]).deadline(Duration::from_millis(300));
         let error = workshop.drive(&slow, |_| {}).unwrap_err();
         assert_eq!((error.kind, error.kind.exit_code()), (ErrorKind::Kernel, 4), "{error}");

@@ -33,6 +33,8 @@ pub struct KernelSpec {
     pub options: BTreeMap<String, OptionValue>,
     /// Kernel modules in the guest.
     pub modules: ModulesSpec,
+    /// Directories (`net/`) and files (`net/socket.c`) of the tree that are compiled for debugging.
+    pub debuggable: Vec<String>,
     /// The one that a run is on: of those above, or named on the command line instead.
     #[serde(skip)]
     pub chosen: Option<KernelChoice>,
@@ -48,6 +50,7 @@ impl Default for KernelSpec {
             config: vec!["base".into(), "net".into()],
             options: BTreeMap::new(),
             modules: ModulesSpec::default(),
+            debuggable: Vec::new(),
             chosen: None,
         }
     }

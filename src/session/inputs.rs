@@ -35,6 +35,7 @@ struct Kernel<'a> {
     patches: Vec<Named<'a>>,
     fragments: Vec<Named<'a>>,
     options: std::collections::BTreeMap<&'a str, &'a str>,
+    debuggable: &'a [String],
     key: &'a str,
     build_id: &'a str,
 }
@@ -75,6 +76,7 @@ pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineIn
                 .map(|found| Named { name: &found.name, sha256: fragment(found) })
                 .collect(),
             options: recipe.kernel.options.iter().map(|(name, value)| (name.as_str(), value.0.as_str())).collect(),
+            debuggable: &recipe.kernel.debuggable,
             key: &kernel.key,
             build_id: &kernel.build_id,
         },

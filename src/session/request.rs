@@ -51,7 +51,8 @@ pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
         return Err(Error::usage(message).hint("name a version, or a recipe without `kernel.patches`"));
     }
     let patches = resolved.patches.clone();
-    Ok(Request { choice, patches, recipe: loaded.clone(), options, origins, label: label(spec) })
+    let debuggable = spec.debuggable.clone();
+    Ok(Request { choice, patches, recipe: loaded.clone(), options, origins, debuggable, label: label(spec) })
 }
 
 /// `base+net`, or `base+net, 2 patches`.

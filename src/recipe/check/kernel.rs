@@ -8,6 +8,15 @@ use crate::recipe::image::is_plain_name;
 use crate::recipe::kernel::{ARCHIVE_SUFFIXES, KernelSpec, SourceSpec};
 use crate::spelling;
 
+/// `net/` or `net/socket.c`.
+fn is_tree_path(path: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '.' | '/');
+    let parts = path.strip_suffix('/').unwrap_or(path).split('/');
+    (path.ends_with('/') || path.ends_with(".c"))
+        && path.chars().all(plain)
+        && parts.into_iter().all(|part| !part.is_empty() && !part.starts_with('.'))
+}
+
 impl Checker<'_, '_> {
     pub(super) fn kernel(&mut self, kernel: &KernelSpec) {
         self.one_origin(kernel);
@@ -20,6 +29,7 @@ impl Checker<'_, '_> {
         self.fragments(&kernel.config);
         self.options(kernel);
         self.modules(kernel);
+        self.debuggable(kernel);
     }
 
     fn modules(&mut self, kernel: &KernelSpec) {
@@ -31,6 +41,24 @@ impl Checker<'_, '_> {
             } else if !seen.insert(name.replace('-', "_")) {
                 self.value(&at, format!("the module `{name}` is listed twice"), "second time");
             }
+        }
+    }
+
+    /// Paths in the tree, and only where something is compiled.
+    fn debuggable(&mut self, kernel: &KernelSpec) {
+        let mut seen = BTreeSet::new();
+        for (index, path) in kernel.debuggable.iter().enumerate() {
+            let at = format!("kernel.debuggable[{index}]");
+            if !is_tree_path(path) {
+                let message = format!("`{path}` is no directory or C file of a kernel tree");
+                self.value(&at, message, "relative to the tree, without `..`")
+                    .help("a directory ends in `/`, like `net/`; a file in `.c`, like `net/socket.c`");
+            } else if !seen.insert(path) {
+                self.value(&at, format!("`{path}` is listed twice"), "second time");
+            }
+        }
+        if !kernel.debuggable.is_empty() && !kernel.package.is_empty() {
+            self.key("kernel.debuggable", "a package is not compiled", "needs a `version` or a `source`");
         }
     }
 

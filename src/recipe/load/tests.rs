@@ -267,3 +267,18 @@ fn sources_that_make_no_sense() {
     let said = cases.map(|kernel| kernels(&kernel, &[]).expect_err(&kernel)).join("\n\nerror: ");
     insta::assert_snapshot!(said);
 }
+
+#[test]
+fn what_is_debuggable_lies_in_the_tree() {
+    let config = "  config: [base, net]\n";
+    let with = |list: &str| GOOD.replacen(config, &format!("{config}  debuggable: {list}\n"), 1);
+    parse("a.yaml", &with("[net/, net/ipv4/tcp_ipv4.c]")).unwrap();
+    for wrong in ["/net/", "../net/", "net/../fs/", "net", "net/a.o", "'net/$(x)/'", "net//", "'/'", "''"] {
+        let error = parse("a.yaml", &with(&format!("[{wrong}]"))).expect_err(wrong);
+        for part in ["is no directory or C file of a kernel tree", "a.yaml:6:16", "like `net/socket.c`"] {
+            assert!(error.message.contains(part), "{wrong}: {part}: {error}");
+        }
+    }
+    let twice = parse("a.yaml", &with("[net/, net/]")).unwrap_err();
+    assert!(twice.message.contains("`net/` is listed twice"), "{twice}");
+}
