@@ -82,6 +82,8 @@ pub struct Collector<'a> {
     /// Where names and files are looked up.
     pub program: Program<'a>,
     per_cpu: PerCpu,
+    /// Whether the kernel has files in which a variable that is not set holds a pattern.
+    patterned: bool,
     /// What the compiler says of a local, by frame place and name.
     storage: BTreeMap<(String, String), Storage>,
     complained: BTreeSet<(String, String)>,
@@ -89,9 +91,17 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// A collector for the program that GDB has loaded.
-    pub fn new(program: Program<'a>, per_cpu: PerCpu) -> Self {
-        Collector { program, per_cpu, storage: BTreeMap::new(), complained: BTreeSet::new(), complaints: Vec::new() }
+    /// A collector for the program that GDB has loaded; `patterned` if some of it is
+    /// [debuggable](crate::recipe::KernelSpec::debuggable).
+    pub fn new(program: Program<'a>, per_cpu: PerCpu, patterned: bool) -> Self {
+        Collector {
+            program,
+            per_cpu,
+            patterned,
+            storage: BTreeMap::new(),
+            complained: BTreeSet::new(),
+            complaints: Vec::new(),
+        }
     }
 
     /// Whether `condition` holds at a stop; GDB's words if that cannot be told.
@@ -272,7 +282,7 @@ impl<'a> Collector<'a> {
             // The return address is one past the call; the call itself is what the frame is at.
             let at = number(&frame.address).unwrap_or_default().saturating_sub(u64::from(frame.level > 0));
             for var in &mut frame.locals {
-                if var.value.as_deref().is_some_and(variables::is_unset_pattern) {
+                if self.patterned && var.value.as_deref().is_some_and(variables::is_unset_pattern) {
                     (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
                 }
                 let Some(storage) = self.storage.get(&(place.clone(), var.name.clone())) else { continue };

@@ -47,7 +47,7 @@ pub(super) fn load_gdb<'a>(
         let program = Program { symbols, tree: &kernel.source_tree, objects: &kernel.objects };
         let per_cpu = PerCpu::find(&mut gdb, cancel)?;
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
-        let collector = Collector::new(program, per_cpu);
+        let collector = Collector::new(program, per_cpu, !order.loaded.recipe.kernel.debuggable.is_empty());
         let breakpoints = Vec::new();
         let mut armed = Armed { gdb, collector, breakpoints, watch, pending: BTreeSet::new(), order, kernel, chosen };
         armed.resolve_probes(journal)?;
