@@ -157,7 +157,7 @@ pub fn explain(request: &Request, cache: &Cache, events: &Events, cancel: &Cance
     let source = source::obtain(request, cache, events, cancel)?;
     let stage = cache.stage()?;
     let (objects, log) = (stage.path().join("objects"), stage.path().join("build.log"));
-    let workshop = Workshop { source: &source, objects, log, events, cancel };
+    let workshop = Workshop { source: &source, objects, debuggable: &request.debuggable, log, events, cancel };
     let detail = format!("{} for Linux {}", request.label, source.version);
     events.phase(Phase::Configure, detail, || {
         let config = workshop.configure(&request.options)?;
