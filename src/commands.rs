@@ -23,14 +23,21 @@ use crate::event::Cancel;
 use crate::host::needs::Purpose;
 use crate::kernel::Request;
 
-/// What else the host has to have for these kernels than what every kernel takes.
-fn purposes_of_sources(requests: &[&Request]) -> Vec<Purpose> {
+/// What the host has to have for these kernels, none of which is filed.
+fn purposes_of(requests: &[&Request]) -> Vec<Purpose> {
     let mut purposes = Vec::new();
-    if requests.iter().any(|request| request.needs_git()) {
-        purposes.push(Purpose::Git);
-    }
-    if requests.iter().any(|request| !request.patches.is_empty()) {
-        purposes.push(Purpose::Patch);
+    for request in requests {
+        if request.is_package() {
+            purposes.push(Purpose::Package);
+            continue;
+        }
+        purposes.extend(Purpose::BUILD);
+        if request.needs_git() {
+            purposes.push(Purpose::Git);
+        }
+        if !request.patches.is_empty() {
+            purposes.push(Purpose::Patch);
+        }
     }
     purposes
 }

@@ -14,19 +14,20 @@ pub mod explain;
 pub mod kconfig;
 mod key;
 pub mod modules;
+mod package;
 pub mod source;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::event::{Cancel, Events, Phase};
 use crate::recipe::{KernelChoice, Loaded, Patch, Source};
 use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
-use entry::{Entry, Missing};
+use entry::{Entry, MadeModules, Missing};
 pub use entry::{Filed, forget_gone, look};
 use explain::Explained;
 use kconfig::{Options, Origin};
@@ -75,6 +76,11 @@ impl Request {
             }
         }
     }
+
+    /// Whether it is a distribution's kernel, which nobody has to build.
+    pub fn is_package(&self) -> bool {
+        matches!(self.choice, KernelChoice::Package(_))
+    }
 }
 
 /// A kernel that is built.
@@ -82,12 +88,12 @@ impl Request {
 pub struct KernelBuild {
     /// What was asked for.
     pub version: String,
-    /// What its source is called.
+    /// What its source is called; for a distribution's kernel its package and the package's version.
     pub source_id: String,
-    /// The source tree.
-    pub source_tree: PathBuf,
-    /// The object folder it was built in.
-    pub objects: PathBuf,
+    /// The source tree, where there is one.
+    pub source_tree: Option<PathBuf>,
+    /// The object folder it was built in; none where kdbg did not build it.
+    pub objects: Option<PathBuf>,
     /// `uname -r`.
     pub release: String,
     /// GNU build-id of vmlinux, in hexadecimal.
@@ -108,6 +114,48 @@ pub struct KernelBuild {
     pub cached: bool,
 }
 
+impl KernelBuild {
+    /// Whether a distribution built it.
+    pub fn is_packaged(&self) -> bool {
+        self.objects.is_none()
+    }
+
+    /// What became of the request, like `cached 3f9c21d07b64`.
+    pub fn state(&self) -> String {
+        let how = match (self.cached, self.is_packaged()) {
+            (true, _) => "cached",
+            (false, true) => "fetched",
+            (false, false) => "built",
+        };
+        format!("{how} {}", self.key)
+    }
+
+    /// The kernel in this cache entry, if its modules can be read.
+    fn of_entry(
+        entry: Entry,
+        folder: &Path,
+        key: &str,
+        request: &Request,
+        source_tree: Option<PathBuf>,
+    ) -> Result<KernelBuild, Missing> {
+        Ok(KernelBuild {
+            version: request.choice.to_string(),
+            source_id: entry.source_id,
+            source_tree,
+            objects: None,
+            release: entry.release,
+            build_id: entry.build_id,
+            key: key.into(),
+            compiler: entry.compiler,
+            vmlinux: folder.join(entry::VMLINUX),
+            boot_image: folder.join(entry::BOOT_IMAGE),
+            config: folder.join(entry::CONFIG),
+            modules: Modules::filed(folder).ok_or_else(|| Missing::Damaged(entry::NO_MODULES.into()))?,
+            cached: true,
+        })
+    }
+}
+
 /// The kernel for `request`: cached, or fetched, configured, checked, built and filed. What make says goes into `log`,
 /// or into `build.log` of the object folder.
 ///
@@ -120,6 +168,9 @@ pub fn obtain(
     events: &Events,
     cancel: &Cancel,
 ) -> Result<KernelBuild> {
+    if let KernelChoice::Package(name) = &request.choice {
+        return package::obtain(request, name, cache, events, cancel);
+    }
     let compiler = build::compiler(cancel)?;
     let source = source::obtain(request, cache, events, cancel)?;
     let order = Order { request, source: &source, compiler: &compiler, log, cache, events, cancel };
@@ -141,6 +192,9 @@ pub fn obtain(
 /// Whether [`obtain`] would answer `request` from the cache, without a source to fetch or make to run. Without gcc it
 /// would not: the compiler is part of a kernel's name.
 pub fn is_filed(request: &Request, cache: &Cache, cancel: &Cancel) -> bool {
+    if let KernelChoice::Package(name) = &request.choice {
+        return package::filed(request, name, cache).is_ok();
+    }
     let Some(source) = source::cached(request, cache, cancel) else { return false };
     build::compiler(cancel).is_ok_and(|compiler| {
         let events = &Events::none();
@@ -203,39 +257,21 @@ impl Order<'_> {
         self.compiler.to_string() + &debuggable::suffix(&self.request.debuggable)
     }
 
-    fn inputs_file(&self) -> PathBuf {
-        let inputs = key::of_inputs(&self.source.id, &self.request.options, &self.how());
-        self.cache.path("kernels/inputs").join(inputs)
+    fn inputs(&self) -> String {
+        key::of_inputs(&self.source.id, &self.request.options, &self.how())
     }
 
     /// The build that the same request led to before.
     fn known(&self) -> Result<KernelBuild, Missing> {
-        let key = fs::read_to_string(self.inputs_file()).map_err(|_| Missing::Absent)?;
-        if key.trim().is_empty() {
-            return Err(Missing::Absent);
-        }
-        self.filed(key.trim())
+        self.filed(&entry::remembered(self.cache, &self.inputs()).ok_or(Missing::Absent)?)
     }
 
     /// The cache entry called `key`, if it is whole.
     fn filed(&self, key: &str) -> Result<KernelBuild, Missing> {
         let folder = entry::folder(self.cache, key);
         let entry = Entry::open(&folder, self.cache)?;
-        Ok(KernelBuild {
-            version: self.request.choice.to_string(),
-            source_id: entry.source_id,
-            source_tree: self.source.tree.clone(),
-            objects: self.objects(),
-            release: entry.release,
-            build_id: entry.build_id,
-            key: key.into(),
-            compiler: entry.compiler,
-            vmlinux: folder.join(entry::VMLINUX),
-            boot_image: folder.join(entry::BOOT_IMAGE),
-            config: folder.join(entry::CONFIG),
-            modules: Modules::filed(&folder).ok_or_else(|| Missing::Damaged(entry::NO_MODULES.into()))?,
-            cached: true,
-        })
+        let build = KernelBuild::of_entry(entry, &folder, key, self.request, Some(self.source.tree.clone()))?;
+        Ok(KernelBuild { objects: Some(self.objects()), ..build })
     }
 
     fn make(&self) -> Result<KernelBuild> {
@@ -257,7 +293,7 @@ impl Order<'_> {
             Ok(build) => build,
             Err(_) => self.compile_and_file(&workshop, &config, &key)?,
         };
-        self.remember(&key)?;
+        entry::remember(self.cache, &self.inputs(), &key)?;
         build.cached = false;
         Ok(build)
     }
@@ -305,20 +341,13 @@ impl Order<'_> {
     fn file(&self, workshop: &Workshop<'_>, vmlinux: &Path, config: &Options, key: &str) -> Result<()> {
         let made = entry::Made {
             vmlinux,
-            modules: workshop.modules(config)?,
-            objects: &workshop.objects,
+            modules: MadeModules::Built { objects: &workshop.objects, paths: workshop.modules(config)? },
             config: &workshop.objects.join(".config"),
             source_id: &self.source.id,
             release: workshop.release()?,
             compiler: self.compiler,
         };
         entry::file(&made, key, self.cache, self.cancel)
-    }
-
-    fn remember(&self, key: &str) -> Result<()> {
-        let path = self.inputs_file();
-        fs::create_dir_all(self.cache.path("kernels/inputs")).or_host("write into the cache")?;
-        fs::write(&path, key).or_host(format!("write {}", path.display()))
     }
 }
 
@@ -358,7 +387,7 @@ mod tests {
             events,
             cancel: &cancel,
         };
-        order.remember("k").unwrap();
+        entry::remember(&cache, &order.inputs(), "k").unwrap();
         let entry = cache.path("kernels/k");
         fs::create_dir_all(&entry).unwrap();
         let json = r#"{"source_id":"s","release":"9.9.1","build_id":"","compiler":""}"#;

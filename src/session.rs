@@ -106,8 +106,8 @@ pub fn obtain_kernel(order: &Order<'_>) -> Result<KernelBuild> {
     let request = kernel_request(order.loaded, order.resolved)?;
     let log = order.run_dir.file("build.log");
     let build = kernel::obtain(&request, Some(&log), order.cache, order.events, order.cancel)?;
-    let state = if build.cached { "cached" } else { "built" };
-    order.events.fact("kernel", format!("{} {}  {state} {}", build.release, request.label, build.key));
+    let label = if build.is_packaged() { &build.source_id } else { &request.label };
+    order.events.fact("kernel", format!("{} {label}  {}", build.release, build.state()));
     Ok(build)
 }
 

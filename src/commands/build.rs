@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{explain, purposes_of_sources};
+use super::{explain, purposes_of};
 use crate::cli::BuildArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, millis};
 use crate::host::check;
-use crate::host::needs::{Purpose, needs_for};
+use crate::host::needs::needs_for;
 use crate::host::system::System;
 use crate::kernel::{self, KernelBuild};
 use crate::store::Cache;
@@ -21,7 +21,7 @@ struct Built<'a> {
     vmlinux: &'a std::path::Path,
     boot_image: &'a std::path::Path,
     config: &'a std::path::Path,
-    source_tree: &'a std::path::Path,
+    source_tree: Option<&'a std::path::Path>,
     release: &'a str,
     build_id: &'a str,
     key: &'a str,
@@ -46,8 +46,7 @@ pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
         let request = session::kernel_request(recipe, &resolved)?;
         if args.explain || !kernel::is_filed(&request, &cache, cancel) {
             let versions: Vec<&str> = request.choice.version().into_iter().collect();
-            let purposes = [&Purpose::BUILD[..], &purposes_of_sources(&[&request])].concat();
-            let needs = needs_for(&purposes, &versions);
+            let needs = needs_for(&purposes_of(&[&request]), &versions);
             check::ensure(&needs, args.install, &System::here(&Cache::place()?), &events, cancel)?;
         }
         if args.explain {
@@ -68,7 +67,7 @@ fn as_json(build: &KernelBuild, duration_ms: u64) -> Result<String> {
         vmlinux: &build.vmlinux,
         boot_image: &build.boot_image,
         config: &build.config,
-        source_tree: &build.source_tree,
+        source_tree: build.source_tree.as_deref(),
         release: &build.release,
         build_id: &build.build_id,
         key: &build.key,
@@ -81,13 +80,13 @@ fn as_json(build: &KernelBuild, duration_ms: u64) -> Result<String> {
 }
 
 fn as_text(build: &KernelBuild, label: &str) -> String {
-    let state = if build.cached { "cached" } else { "built" };
+    let label = if build.is_packaged() { &build.source_id } else { label };
+    let source = build.source_tree.as_ref().map_or("not in the cache".into(), |tree| tree.display().to_string());
     format!(
-        "  kernel   {} {label}  {state} {}\n  vmlinux  {}\n  boot     {}\n  source   {}\n",
+        "  kernel   {} {label}  {}\n  vmlinux  {}\n  boot     {}\n  source   {source}\n",
         build.release,
-        build.key,
+        build.state(),
         build.vmlinux.display(),
         build.boot_image.display(),
-        build.source_tree.display()
     )
 }

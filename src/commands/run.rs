@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{matrix, purposes_of_sources};
+use super::{matrix, purposes_of};
 use crate::cli::RunArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Event, Events};
@@ -68,10 +68,7 @@ fn ensure_host(
         recipes.iter().map(|recipe| session::kernel_request(recipe, resolved)).collect::<Result<Vec<_>>>()?;
     let missing: Vec<_> = requests.iter().filter(|request| !kernel::is_filed(request, cache, cancel)).collect();
     let versions: Vec<&str> = missing.iter().filter_map(|request| request.choice.version()).collect();
-    let purposes = match missing.is_empty() {
-        true => Purpose::GUEST.to_vec(),
-        false => [&Purpose::RUN[..], &purposes_of_sources(&missing)].concat(),
-    };
+    let purposes = [&Purpose::GUEST[..], &purposes_of(&missing)].concat();
     let needs = needs_with_image(&purposes, &versions, &resolved.image.spec.programs);
     check::ensure(&needs, args.install, &System::here(&Cache::place()?), events, cancel)
 }
@@ -134,7 +131,7 @@ fn write_report(ended: Ended, run_dir: &RunDir, events: &Events) -> Result<(Repo
         report.files = files(run_dir);
         let json = serde_json::to_string_pretty(&report).map_err(|error| Error::host(error.to_string()))?;
         run_dir.write("report.json", &(json + "\n"))?;
-        let tree = kernel.map(|kernel| KernelTree::new(kernel.source_tree));
+        let tree = kernel.and_then(|kernel| kernel.source_tree).map(KernelTree::new);
         let sources: &dyn Sources = tree.as_ref().map_or(&NoSources, |tree| tree as &dyn Sources);
         run_dir.write("report.md", &markdown::render(&report, sources))?;
         session::forget_journal(run_dir);

@@ -101,23 +101,27 @@ impl From<Error> for Unresolved {
 pub struct Program<'a> {
     /// Its functions.
     pub symbols: Symbols,
-    /// The source tree, cut from file names.
-    pub tree: &'a Path,
+    /// The source tree, cut from file names; none where kdbg did not build the kernel.
+    pub tree: Option<&'a Path>,
     /// The object folder, likewise.
-    pub objects: &'a Path,
+    pub objects: Option<&'a Path>,
 }
 
 impl Program<'_> {
     /// A file name as GDB gives it, relative to the tree.
     pub fn file(&self, values: &Values) -> Option<String> {
-        values.text("fullname").or_else(|| values.text("file")).map(|path| self.relative(path))
+        self.relative(values.text("fullname"), values.text("file"))
     }
 
-    /// A path relative to the tree, or to the object folder for what the build made.
-    fn relative(&self, path: &str) -> String {
-        let below = |folder: &Path| path.strip_prefix(folder.to_string_lossy().as_ref());
-        let relative = below(self.tree).or_else(|| below(self.objects)).map(|rest| rest.trim_start_matches('/'));
-        relative.unwrap_or(path).trim_start_matches("./").to_string()
+    /// A path relative to the tree, or to the object folder for what the build made. Distributions compile with names
+    /// that are relative to the tree, in a folder that is no more: there the name counts, not the full path.
+    fn relative(&self, full: Option<&str>, name: Option<&str>) -> Option<String> {
+        let below = |path: &str, folder: Option<&Path>| {
+            path.strip_prefix(folder?.to_string_lossy().as_ref()).map(|rest| rest.trim_start_matches('/').to_string())
+        };
+        let known = full.and_then(|full| below(full, self.tree).or_else(|| below(full, self.objects)));
+        let relative = || name.filter(|name| !name.starts_with('/')).or(full).or(name).map(str::to_string);
+        known.or_else(relative).map(|path| path.trim_start_matches("./").to_string())
     }
 
     /// Whether `address` is the first of a function.
@@ -217,7 +221,7 @@ fn declaration(gdb: &mut Gdb, point: &ProbePoint, program: &Program<'_>, cancel:
     let Answer::Done(values, _) = gdb.ask(&command, cancel)? else { return Ok(None) };
     let files = values.tuple("symbols").map(|symbols| symbols.tuples("debug")).unwrap_or_default();
     let [file] = files[..] else { return Ok(None) };
-    let name = file.text("fullname").or_else(|| file.text("filename")).map(|path| program.relative(path));
+    let name = program.relative(file.text("fullname"), file.text("filename"));
     let line = file.tuples("symbols").first().and_then(|symbol| symbol.number("line"));
     Ok(name.zip(line.and_then(|line| u32::try_from(line).ok())).map(|(file, line)| Place { file, line }))
 }

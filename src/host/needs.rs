@@ -7,6 +7,8 @@
 //! only module signing and certificates use it. `python3`: `GDB_SCRIPTS` preprocesses its constants with the C
 //! compiler; Python runs inside GDB, and kdbg's probes do without. `pahole`: only BTF.
 
+mod package;
+
 use std::borrow::Cow;
 
 use serde::Serialize;
@@ -26,6 +28,8 @@ pub enum Purpose {
     Patch,
     /// Building the kernel, and filing what was built.
     Build,
+    /// Getting a distribution's kernel, and filing it.
+    Package,
     /// Making the guest's initramfs.
     Image,
     /// Booting the guest.
@@ -224,6 +228,7 @@ pub fn needs_for(purposes: &[Purpose], kernels: &[impl AsRef<str>]) -> Vec<Need>
     sources
         .chain(source_needs())
         .chain(build_needs(newest.as_ref()))
+        .chain(package::needs())
         .chain(guest_needs())
         .filter(|need| need.purposes.iter().any(|purpose| purposes.contains(purpose)))
         .collect()
@@ -266,15 +271,19 @@ fn source_needs() -> Vec<Need> {
 /// What building and filing a kernel takes; minimum versions are those of Documentation/process/changes.rst, unless
 /// kdbg's own configuration asks for more.
 fn build_needs(newest: Option<&Version>) -> Vec<Need> {
-    use Purpose::{Build, Debug};
+    use Purpose::{Build, Debug, Package};
     // Linux 6.1 still builds with 3.82; later kernels of the series raised it.
     let make = if newest > Version::parse("6.1").as_ref() { "4.0" } else { "3.82" };
     vec![
         Need::program("gcc", Build, "compiles the kernel").from("7.1", "whole DWARF 5"),
         Need::program("make", Build, "drives the kernel's build").from(make, "the kernel's own minimum"),
         Need::program("ld", Build, "links the kernel").in_packages(["binutils"; 4]).from("2.35", "DWARF 5 line tables"),
-        Need::program("strip", Build, "makes the boot image small").version_by(None).in_packages(["binutils"; 4]),
+        Need::program("strip", Build, "makes the boot image small")
+            .also_for(Package)
+            .version_by(None)
+            .in_packages(["binutils"; 4]),
         Need::program("objcopy", Build, "writes the debug index into vmlinux")
+            .also_for(Package)
             .version_by(None)
             .in_packages(["binutils"; 4]),
         Need::program("flex", Build, "generates Kconfig's lexer").from("2.5.35", "the kernel's own minimum"),
@@ -306,13 +315,12 @@ fn build_needs(newest: Option<&Version>) -> Vec<Need> {
         ]),
         Need::program("gdb", Debug, "stops the kernel and reads it")
             .also_for(Build)
+            .also_for(Package)
             .from("12.1", "`set debuginfod enabled`"),
-        Need::program("gdb-add-index", Build, "makes vmlinux load quickly").version_by(None).in_packages([
-            "gdb",
-            "gdb-headless",
-            "gdb",
-            "gdb",
-        ]),
+        Need::program("gdb-add-index", Build, "makes vmlinux load quickly")
+            .also_for(Package)
+            .version_by(None)
+            .in_packages(["gdb", "gdb-headless", "gdb", "gdb"]),
     ]
 }
 

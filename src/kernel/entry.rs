@@ -38,14 +38,20 @@ pub(super) struct Entry {
 pub(super) struct Made<'a> {
     /// vmlinux, as linked.
     pub(super) vmlinux: &'a Path,
-    /// The modules, as paths below the object folder.
-    pub(super) modules: Vec<String>,
-    pub(super) objects: &'a Path,
+    pub(super) modules: MadeModules<'a>,
     /// The finished `.config`.
     pub(super) config: &'a Path,
     pub(super) source_id: &'a str,
     pub(super) release: String,
     pub(super) compiler: &'a str,
+}
+
+/// A kernel's modules, before they are filed.
+pub(super) enum MadeModules<'a> {
+    /// As they were linked: paths below the object folder.
+    Built { objects: &'a Path, paths: Vec<String> },
+    /// Folders as [`Modules`] wants them, by their names in the entry. They are moved.
+    Packed(Vec<(&'static str, PathBuf)>),
 }
 
 /// Where the entry called `key` is.
@@ -130,7 +136,15 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
             return Err(Error::kernel(format!("`{}` failed: {}", tool.line(), output.tail(3))));
         }
     }
-    file_modules(made, stage.path(), cancel)?;
+    match &made.modules {
+        MadeModules::Built { objects, paths } => file_modules(objects, paths, stage.path(), cancel)?,
+        MadeModules::Packed(folders) => {
+            for (name, folder) in folders {
+                fs::rename(folder, place(name)).or_host(format!("move {}", folder.display()))?;
+            }
+        }
+    }
+    Modules::scan(stage.path())?.save()?;
     let entry = Entry {
         source_id: made.source_id.into(),
         release: made.release.clone(),
@@ -144,20 +158,20 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
 }
 
 /// Puts the modules into an entry, as [`Modules`] wants them: as they were linked, and without debug information.
-fn file_modules(made: &Made<'_>, entry: &Path, cancel: &Cancel) -> Result<()> {
+fn file_modules(objects: &Path, modules: &[String], entry: &Path, cancel: &Cancel) -> Result<()> {
     let guest = entry.join("modules");
-    let builtin = made.objects.join("modules.builtin");
+    let builtin = objects.join("modules.builtin");
     if builtin.is_file() {
         fs::create_dir_all(&guest).or_host("file the modules")?;
         fs::copy(&builtin, guest.join("modules.builtin")).or_host(format!("copy {}", builtin.display()))?;
     }
-    for module in &made.modules {
+    for module in modules {
         let path = Path::new("kernel").join(module);
         let (full, stripped) = (entry.join("debug").join(&path), guest.join(&path));
         for file in [&full, &stripped] {
             fs::create_dir_all(file.parent().unwrap_or(entry)).or_host("file the modules")?;
         }
-        let from = made.objects.join(module);
+        let from = objects.join(module);
         fs::copy(&from, &full).or_host(format!("copy {}", from.display()))?;
         // Not `-s`: a module's symbols are what it is linked by when it is loaded.
         let strip = Tool::new("strip").args(["--strip-debug", "-o"]).arg(&stripped).arg(&full);
@@ -166,7 +180,24 @@ fn file_modules(made: &Made<'_>, entry: &Path, cancel: &Cancel) -> Result<()> {
             return Err(Error::kernel(format!("`{}` failed: {}", strip.line(), output.tail(3))));
         }
     }
-    Modules::scan(entry)?.save()
+    Ok(())
+}
+
+/// The key that a request, by its own key, led to before.
+pub(super) fn remembered(cache: &Cache, request: &str) -> Option<String> {
+    let key = fs::read_to_string(cache.path("kernels/inputs").join(request)).ok()?;
+    Some(key.trim().to_string()).filter(|key| !key.is_empty())
+}
+
+/// Remembers the key that a request led to.
+///
+/// # Errors
+/// The cache cannot be written.
+pub(super) fn remember(cache: &Cache, request: &str, key: &str) -> Result<()> {
+    let folder = cache.path("kernels/inputs");
+    fs::create_dir_all(&folder).or_host("write into the cache")?;
+    let path = folder.join(request);
+    fs::write(&path, key).or_host(format!("write {}", path.display()))
 }
 
 /// The GNU build-id of an ELF file, in hexadecimal.

@@ -21,6 +21,16 @@ pub(super) fn of_inputs(source: &str, asked: &Options, compiler: &str) -> String
     hash(&["inputs", source, &asked.to_fragment(), compiler])
 }
 
+/// The key of a distribution's kernel: its package, version and the hashes of the package and of its debug information.
+pub(super) fn of_package(package: &str, version: &str, hashes: [&str; 2]) -> String {
+    hash(&["package", package, version, hashes[0], hashes[1]])
+}
+
+/// The name of a request for a package, before apt is asked which one that is.
+pub(super) fn of_package_request(package: &str) -> String {
+    hash(&["package inputs", package])
+}
+
 fn hash(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in [FORMAT, ARCH].iter().chain(parts) {
@@ -44,6 +54,9 @@ mod tests {
             of_build("s", &b, "c"),
             of_build("s", &a, "d"),
             of_inputs("s", &a, "c"),
+            of_package("s", "1", ["c", "d"]),
+            of_package("s", "1", ["c", "e"]),
+            of_package_request("s"),
         ];
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
         assert_eq!(distinct.len(), keys.len());

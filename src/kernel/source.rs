@@ -106,8 +106,8 @@ fn supplier(request: &Request) -> Result<Box<dyn Supplier + '_>> {
         KernelChoice::Source(Source::Url { url, sha256 }) => Box::new(download::Download::named(url, sha256)),
         KernelChoice::Path { path, revision } => local::on_this_host(path, revision.as_deref())?,
         KernelChoice::Package(package) => {
-            let label = "this version of kdbg builds its kernels";
-            return Err(request.diagnose(format!("the package {package} cannot be taken"), label, &[]));
+            let label = "it is built already and has no source to build";
+            return Err(request.diagnose(format!("the package {package} cannot be built"), label, &[]));
         }
     };
     if request.patches.is_empty() {

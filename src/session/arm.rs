@@ -44,7 +44,7 @@ pub(super) fn load_gdb<'a>(
     events.phase(Phase::Arm, probes.clone(), || {
         let mut gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
         breakpoints::load(&mut gdb, &kernel.vmlinux, cancel)?;
-        let program = Program { symbols, tree: &kernel.source_tree, objects: &kernel.objects };
+        let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let per_cpu = PerCpu::find(&mut gdb, cancel)?;
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
         let collector = Collector::new(program, per_cpu, !order.loaded.recipe.kernel.debuggable.is_empty());

@@ -29,7 +29,11 @@ struct Named<'a> {
 #[derive(Serialize)]
 struct Kernel<'a> {
     asked: &'a str,
-    source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
+    /// A distribution's package and its version, in place of a source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package: Option<&'a str>,
     release: &'a str,
     compiler: &'a str,
     patches: Vec<Named<'a>>,
@@ -60,7 +64,8 @@ pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineIn
         recipe: Named { name: &recipe.name, sha256: order.loaded.sha256.clone() },
         kernel: Kernel {
             asked: &kernel.version,
-            source: &kernel.source_id,
+            source: (!kernel.is_packaged()).then_some(kernel.source_id.as_str()),
+            package: kernel.is_packaged().then_some(kernel.source_id.as_str()),
             release: &kernel.release,
             compiler: &kernel.compiler,
             patches: order
@@ -73,9 +78,16 @@ pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineIn
                 .resolved
                 .fragments
                 .iter()
+                .filter(|_| !kernel.is_packaged())
                 .map(|found| Named { name: &found.name, sha256: fragment(found) })
                 .collect(),
-            options: recipe.kernel.options.iter().map(|(name, value)| (name.as_str(), value.0.as_str())).collect(),
+            options: recipe
+                .kernel
+                .options
+                .iter()
+                .filter(|_| !kernel.is_packaged())
+                .map(|(name, value)| (name.as_str(), value.0.as_str()))
+                .collect(),
             debuggable: &recipe.kernel.debuggable,
             key: &kernel.key,
             build_id: &kernel.build_id,

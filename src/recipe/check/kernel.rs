@@ -26,6 +26,7 @@ impl Checker<'_, '_> {
             self.source(source);
         }
         self.patches(kernel);
+        self.build_of_a_package();
         self.fragments(&kernel.config);
         self.options(kernel);
         self.modules(kernel);
@@ -194,9 +195,19 @@ impl Checker<'_, '_> {
                 self.value(&at, format!("the patch `{patch}` is listed twice"), "second time");
             }
         }
-        if !kernel.package.is_empty() && !kernel.patches.is_empty() {
-            self.key("kernel.patches", "a package cannot be patched", "its kernel is built already")
-                .help("name a `version` or a `source` instead of the package, or take the patches out");
+    }
+
+    /// What is asked of a build cannot be had of a kernel that is built already.
+    fn build_of_a_package(&mut self) {
+        if !self.outline.has("kernel.package") {
+            return;
+        }
+        for key in ["patches", "config", "options"] {
+            let at = format!("kernel.{key}");
+            if self.outline.has(&at) {
+                self.key(&at, format!("`{key}` cannot go with `package`"), "its kernel is built already")
+                    .help(format!("name a `version` or a `source` instead of the package, or take `{key}` out"));
+            }
         }
     }
 

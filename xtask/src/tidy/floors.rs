@@ -36,6 +36,7 @@ const PURE: &[&str] = &[
     "kernel::key",
     "kernel::modules::index",
     "kernel::modules::info",
+    "kernel::package::control",
     "recipe::check",
     "recipe::diagnostic",
     "recipe::expression",
