@@ -7,6 +7,7 @@
 
 pub mod apt;
 pub mod build;
+mod compiler;
 mod debuggable;
 mod diagnosis;
 mod entry;
@@ -171,7 +172,7 @@ pub fn obtain(
     if let KernelChoice::Package(name) = &request.choice {
         return package::obtain(request, name, cache, events, cancel);
     }
-    let compiler = build::compiler(cancel)?;
+    let compiler = compiler::version(cancel)?;
     let source = source::obtain(request, cache, events, cancel)?;
     let order = Order { request, source: &source, compiler: &compiler, log, cache, events, cancel };
     match order.known() {
@@ -196,7 +197,7 @@ pub fn is_filed(request: &Request, cache: &Cache, cancel: &Cancel) -> bool {
         return package::filed(request, name, cache).is_ok();
     }
     let Some(source) = source::cached(request, cache, cancel) else { return false };
-    build::compiler(cancel).is_ok_and(|compiler| {
+    compiler::version(cancel).is_ok_and(|compiler| {
         let events = &Events::none();
         Order { request, source: &source, compiler: &compiler, log: None, cache, events, cancel }.known().is_ok()
     })
@@ -373,7 +374,7 @@ mod tests {
         fs::create_dir_all(&tree).unwrap();
         fs::write(tree.join("Makefile"), "VERSION = 9\nPATCHLEVEL = 9\nSUBLEVEL = 1\n").unwrap();
         fs::write(tree.join("Kconfig"), "").unwrap();
-        let Ok(compiler) = build::compiler(&cancel) else { return };
+        let Ok(compiler) = compiler::version(&cancel) else { return };
         assert!(!is_filed(&request, &cache, &cancel), "never built");
 
         let source = source::cached(&request, &cache, &cancel).unwrap();

@@ -120,7 +120,10 @@ fn a_file_that_does_not_compile_is_shown_with_its_first_error() {
 fn a_make_that_fails_is_quoted() {
     let cases: [(&str, &[&str]); 3] = [
         ("echo 'ld: undefined reference to moon'; exit 1", &["exit code 2", "undefined reference to moon"]),
-        ("echo 'cp: moon: No space left on device'; exit 1", &["No space left", "help: the disk is full"]),
+        (
+            "echo 'cp: moon: No space left on device'; exit 1",
+            &["No space left", "the disk is full", "help: free some space"],
+        ),
         ("kill -KILL 0", &["does not compile (killed by signal 9)"]),
     ];
     for (step, texts) in cases {
@@ -191,6 +194,45 @@ fn a_failure_of_make_does_not_wait_for_what_it_leaves_running() {
     start_mock(&place).wait_within(NOTICED).assert_refused(4, &["ld: no moon"]);
     assert_nothing_filed(&place);
     place.process("sleep");
+}
+
+// Compilers
+
+#[test]
+fn the_host_chooses_the_compiler_which_is_part_of_the_key() {
+    let mut place = place_with(&Tree::default());
+    let usual = built(&build(&place));
+    place.script("moon-gcc", &format!("echo used >> '{}'; exec gcc \"$@\"", place.path().join("used").display()));
+    place.set("KDBG_CC", "moon-gcc");
+    let same = built(&build(&place));
+    assert_eq!((&same["cached"], &same["key"]), (&true.into(), &usual["key"]), "it says that it is the same version");
+    place.script(
+        "moon-gcc",
+        &format!(
+            "[ \"$1\" = --version ] && exec echo 'moon-gcc 1'; echo used >> '{}'; exec gcc \"$@\"",
+            place.path().join("used").display()
+        ),
+    );
+    fs::remove_file(place.path().join("used")).unwrap();
+    let other = built(&build(&place));
+    assert_eq!((&other["cached"], &other["compiler"]), (&false.into(), &"moon-gcc 1".into()));
+    assert_ne!(other["key"], usual["key"]);
+    let used = fs::read_to_string(place.path().join("used")).unwrap();
+    assert_eq!(used.lines().count(), 3, "asked what it is, compiled, linked");
+}
+
+#[test]
+fn a_compiler_that_is_none_is_refused() {
+    for (name, text) in [
+        ("no-such-gcc", "KDBG_CC=no-such-gcc: there is no such program"),
+        ("true", "KDBG_CC=true is neither a gcc nor a clang"),
+        ("gcc -m32", "KDBG_CC=`gcc -m32` is not the name of a compiler"),
+    ] {
+        let mut place = place_with(&Tree::default());
+        place.set("KDBG_CC", name);
+        build(&place).assert_refused(3, &[text, "help: "]);
+        assert_eq!(times_made(&place), 0);
+    }
 }
 
 // Interrupted builds

@@ -7,9 +7,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::compiler;
 use super::debuggable;
 use super::diagnosis::{failed_to_compile, failed_to_configure};
 use super::kconfig::Options;
@@ -76,15 +76,18 @@ impl Workshop<'_> {
         output.push(&self.objects);
         let make = PINNED.iter().fold(Tool::new("make"), |make, (name, value)| make.env(*name, *value));
         let foreign = std::env::vars_os().map(|(name, _)| name).filter(|name| is_foreign(name));
-        let wrapper = self.objects.join("kdbg/cc");
-        let wrapped = (!self.debuggable.is_empty()).then(|| format!("CC={}", wrapper.display()));
+        // The wrapper runs what KDBG_CC names, by a path that is right where make runs.
+        let chosen = compiler::chosen().ok().flatten();
+        let make = chosen.iter().fold(make, |make, program| make.env(compiler::VARIABLE, program));
+        let wrapper = self.objects.join("kdbg/cc").display().to_string();
+        let compiler = if self.debuggable.is_empty() { chosen } else { Some(wrapper) };
         foreign
             .fold(make, Tool::without_env)
             .arg("-C")
             .arg(&self.source.tree)
             .arg(output)
             .args([format!("ARCH={ARCH}"), format!("-j{jobs}"), "LOCALVERSION=".into()])
-            .args(wrapped)
+            .args(compiler.map(|program| format!("CC={program}")))
             .args(targets.iter().copied())
             .deadline(DEADLINE)
     }
@@ -218,23 +221,6 @@ fn is_object(line: &str) -> bool {
 /// The same in the output of `make -n`, where the line is what the shell would echo.
 fn is_dry_object(line: &str) -> bool {
     ["echo '  CC ", "echo '  AS ", "echo '  AR "].iter().any(|kind| line.contains(kind))
-}
-
-/// The compiler, as it enters the key: the first line of `gcc --version`. Asked once.
-///
-/// # Errors
-/// There is no gcc.
-pub fn compiler(cancel: &Cancel) -> Result<String> {
-    static COMPILER: OnceLock<String> = OnceLock::new();
-    if let Some(known) = COMPILER.get() {
-        return Ok(known.clone());
-    }
-    let output = Tool::new("gcc").arg("--version").output(cancel)?;
-    let first = output.text.lines().next().unwrap_or_default().to_string();
-    if !output.status.success() {
-        return Err(Error::host("gcc does not run").hint("`kdbg doctor --install` installs what a build needs"));
-    }
-    Ok(COMPILER.get_or_init(|| first).clone())
 }
 
 #[cfg(test)]

@@ -1,9 +1,19 @@
 //! What make's output says about a failure. Pure: text in, an error out.
 
+mod known;
+
 use crate::error::Error;
+
+/// How much of the output is shown, from the first error on.
+const SHOWN: usize = 6;
 
 /// Kconfig could not be run.
 pub(super) fn failed_to_configure(text: &str) -> Error {
+    let lines: Vec<&str> = text.lines().collect();
+    if let Some((at, known)) = known::find(&lines, None) {
+        let shown = excerpt(&lines, at);
+        return Error::kernel(format!("Kconfig could not be run: {}:\n  {shown}", known.meaning)).hint(known.remedy);
+    }
     let said = text.lines().find(|line| line.contains("***") || line.contains("rror")).unwrap_or("make gave no reason");
     let error = Error::kernel(format!("Kconfig could not be run: {}", said.trim()));
     if said.contains("not clean") {
@@ -12,42 +22,42 @@ pub(super) fn failed_to_configure(text: &str) -> Error {
     error.hint("`kdbg doctor` shows what the kernel's build needs (flex, bison, gcc, make)")
 }
 
-/// The first error that a compiler, linker or make reported, with a few lines of what follows it.
+/// The first error that a compiler, linker or make reported, with a few lines of what follows it; what it means, if it
+/// is one of the known ones.
 pub(super) fn failed_to_compile(text: &str, status: &str, see_log: &str) -> Error {
     let lines: Vec<&str> = text.lines().collect();
     let compiler = |line: &&str| line.contains(" error: ") || line.contains(" fatal error: ");
     let linker = |line: &&str| line.contains("undefined reference") || line.starts_with("ld:");
-    let make = |line: &&str| line.contains("***") || line.contains("No space left on device");
-    let first = [&compiler as &dyn Fn(&&str) -> bool, &linker, &make]
-        .into_iter()
-        .find_map(|is_error| lines.iter().position(is_error));
-    let shown = match first {
-        Some(at) => lines[at..].iter().take(6).copied().collect::<Vec<_>>().join("\n  "),
+    let make = |line: &&str| line.contains("***");
+    let first = |is_error: &dyn Fn(&&str) -> bool| lines.iter().position(is_error);
+    let known = known::find(&lines, first(&|line| compiler(line) || linker(line)));
+    let at = known
+        .map(|(at, _)| at)
+        .or_else(|| [&compiler as &dyn Fn(&&str) -> bool, &linker, &make].into_iter().find_map(first));
+    let shown = match at {
+        Some(at) => excerpt(&lines, at),
         None => lines.last().copied().unwrap_or("make said nothing").into(),
     };
-    let error = Error::kernel(format!("the kernel does not compile ({status}); the first error:\n  {shown}"));
-    if text.contains("No space left on device") {
-        return error.hint("the disk is full: free about 4 GiB, or move the cache with KDBG_CACHE_DIR");
+    let object =
+        failed_object(&lines[at.unwrap_or_default()..]).map(|object| format!(" at {object}")).unwrap_or_default();
+    let message = format!("the kernel does not compile ({status}){object}; the first error:\n  {shown}");
+    match known {
+        Some((_, known)) => {
+            Error::kernel(format!("{message}\n{}", known.meaning)).hint(format!("{}; {see_log}", known.remedy))
+        }
+        None => Error::kernel(message).hint(see_log),
     }
-    error.hint(see_log)
+}
+
+fn excerpt(lines: &[&str], at: usize) -> String {
+    lines[at..].iter().take(SHOWN).copied().collect::<Vec<_>>().join("\n  ")
+}
+
+/// What make says it could not make: `net/a.o` of `make[3]: *** [scripts/Makefile.build:250: net/a.o] Error 1`.
+fn failed_object<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    let target = |line: &&'a str| line.split_once("*** [")?.1.rsplit_once("] Error ").map(|(target, _)| target);
+    lines.iter().find_map(target).map(|target| target.rsplit(": ").next().unwrap_or(target))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_compiler_error_is_shown_not_the_last_line_of_make() {
-        let text = "  CC      a.o\na.c:3:1: error: unknown type name 'foo'\n    3 | foo x;\n      | ^~~\nmake[2]: *** [a.o] Error 1\nmake: *** [__sub-make] Error 2\n";
-        let error = failed_to_compile(text, "exit code 2", "see build.log");
-        assert!(error.message.contains("first error:\n  a.c:3:1: error: unknown type name 'foo'"), "{error}");
-        assert!(error.hint.unwrap().contains("build.log"));
-    }
-
-    #[test]
-    fn a_full_disk_is_named() {
-        let error =
-            failed_to_compile("x.s: fatal error: write: No space left on device\n", "exit code 2", "see build.log");
-        assert!(error.hint.unwrap().contains("disk is full"));
-    }
-}
+mod tests;

@@ -54,6 +54,7 @@ impl Tree {
             "VERSION = {version}
 PATCHLEVEL = {patchlevel}
 SUBLEVEL = {sublevel}
+CC = gcc
 .PHONY: allnoconfig olddefconfig prepare vmlinux
 allnoconfig:
 \t@cp '$(KCONFIG_ALLCONFIG)' '$(O)/.config'
@@ -65,8 +66,8 @@ prepare:
 vmlinux:
 \t@echo made >> '$(O)/made'
 \t@echo '  CC      a.o'
-{steps}\t@gcc -g -c a.c -o '$(O)/a.o'
-\t@gcc -nostdlib -static -Wl,--build-id -o '$(O)/vmlinux' '$(O)/a.o'
+{steps}\t@$(CC) -g -c a.c -o '$(O)/a.o'
+\t@$(CC) -nostdlib -static -Wl,--build-id -o '$(O)/vmlinux' '$(O)/a.o'
 "
         )
     }

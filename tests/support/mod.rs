@@ -88,6 +88,7 @@ pub(crate) struct Place {
     cache: Option<PathBuf>,
     /// What stands for kernel.org.
     pub(crate) mirror: Option<String>,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Place {
@@ -99,7 +100,7 @@ impl Place {
         let usual = std::env::var_os("PATH").unwrap();
         let own = [folder.path().join("bin")];
         let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&usual))).unwrap();
-        Place { folder, path, cache: None, mirror: None }
+        Place { folder, path, cache: None, mirror: None, variables: Vec::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -118,13 +119,23 @@ impl Place {
         path
     }
 
+    /// Sets an environment variable of kdbg's.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.variables.push((name, value.into()));
+    }
+
+    /// Adds this shell script as `program`.
+    pub(crate) fn script(&self, program: &str, body: &str) {
+        let path = self.file(&format!("bin/{program}"), &format!("#!/bin/sh\n{body}\n"));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Makes `program` this shell script. `$real` in it is the real program, which still answers for its version.
     pub(crate) fn fake(&self, program: &str, body: &str) {
         let real = which::which(program).unwrap();
         let real = real.display();
-        let script = format!("#!/bin/sh\nreal='{real}'\n[ \"$1\" = --version ] && exec \"$real\" \"$@\"\n{body}\n");
-        let path = self.file(&format!("bin/{program}"), &script);
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        let body = format!("real='{real}'\n[ \"$1\" = --version ] && exec \"$real\" \"$@\"\n{body}");
+        self.script(program, &body);
     }
 
     /// Makes PATH hold everything that it held, except `program`.
@@ -166,6 +177,8 @@ impl Place {
         command.env("XDG_RUNTIME_DIR", &private).env("TMPDIR", &private);
         // No test asks kernel.org: nobody listens there.
         command.env("KDBG_KERNEL_MIRROR", self.mirror.as_deref().unwrap_or("http://127.0.0.1:9"));
+        // The host's choices are not the tests'.
+        command.env_remove("KDBG_CC").envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(cache) = &self.cache {
             command.env("KDBG_CACHE_DIR", cache);
         }
