@@ -2,8 +2,8 @@
 //!
 //! [`obtain`] is the door: it gives a [`KernelBuild`] from the cache, or makes one. An entry `kernels/<key>/` holds
 //! `vmlinux` (all debug information, indexed for GDB), `boot.elf` (stripped, for QEMU), `config`, `kernel.json` and what
-//! [`modules`] says; the key is a hash of source, finished configuration and compiler. `kernels/inputs/` remembers which key the same request
-//! led to before, so that a second run does not even start make.
+//! [`modules`] says; the key is a hash of source, finished configuration and compiler. `kernels/inputs/` remembers which
+//! key the same request led to before, so that a second run does not even start make.
 
 pub mod apt;
 pub mod build;
@@ -16,73 +16,25 @@ pub mod kconfig;
 mod key;
 pub mod modules;
 mod package;
+mod request;
 pub mod source;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::event::{Cancel, Events, Phase};
-use crate::recipe::{KernelChoice, Loaded, Patch, Source};
+use crate::recipe::KernelChoice;
 use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
 use entry::{Entry, MadeModules, Missing};
 pub use entry::{Filed, forget_gone, look};
 use explain::Explained;
-use kconfig::{Options, Origin};
+use kconfig::Options;
 use modules::Modules;
+pub use request::Request;
 use source::KernelSource;
-
-/// What a recipe wants of a kernel.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Which kernel.
-    pub choice: KernelChoice,
-    /// What is to be changed in its source, in this order.
-    pub patches: Vec<Patch>,
-    /// The recipe, for errors that point into it.
-    pub recipe: Loaded,
-    /// All fragments and options, merged.
-    pub options: Options,
-    /// Where each of them was asked for.
-    pub origins: BTreeMap<String, Origin>,
-    /// What of the tree is compiled for debugging: `net/`, `net/socket.c`.
-    pub debuggable: Vec<String>,
-    /// How to call the configuration on the screen, like `base+net`.
-    pub label: String,
-}
-
-impl Request {
-    /// Whether getting the source takes git.
-    pub fn needs_git(&self) -> bool {
-        match &self.choice {
-            KernelChoice::Source(source) => matches!(source, Source::Git { .. }),
-            KernelChoice::Path { path, revision } => revision.is_some() || source::is_bare_repository(path),
-            KernelChoice::Version(_) | KernelChoice::Package(_) => false,
-        }
-    }
-
-    /// An error about which kernel it is: it points at the recipe's line, if that is where the kernel is named.
-    pub fn diagnose(&self, message: impl Into<String>, label: impl Into<String>, helps: &[String]) -> Error {
-        let place = self.recipe.recipe.kernel.choices().into_iter().map(|(place, _)| place).next().unwrap_or_default();
-        match place.is_empty() {
-            false => self.recipe.diagnose(&place, message, label, helps),
-            true => {
-                let label: String = label.into();
-                let colon = if label.is_empty() { "" } else { ": " };
-                let error = Error::usage(format!("--kernel {}: {}{colon}{label}", self.choice, message.into()));
-                helps.first().map_or(error.clone(), |help| error.hint(help))
-            }
-        }
-    }
-
-    /// Whether it is a distribution's kernel, which nobody has to build.
-    pub fn is_package(&self) -> bool {
-        matches!(self.choice, KernelChoice::Package(_))
-    }
-}
 
 /// A kernel that is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -365,7 +317,7 @@ mod tests {
             patches: Vec::new(),
             recipe: crate::recipe::load::parse("a.yaml", "name: a\nkernel: { version: '9.9' }\n").unwrap(),
             options: Options::parse("CONFIG_A=y\n").unwrap(),
-            origins: BTreeMap::new(),
+            origins: std::collections::BTreeMap::new(),
             debuggable: Vec::new(),
             label: "a".into(),
         };
