@@ -22,6 +22,10 @@ pub(super) struct Unpacked {
     pub(super) release: String,
 }
 
+/// What to do when the disk is full.
+const FULL: &str = "such a kernel takes about 3 GiB while it is filed, and half of that in the end: \
+                    free some, or move the cache with KDBG_CACHE_DIR";
+
 impl Unpacked {
     /// Unpacks the packages that are in the folder `packages`.
     ///
@@ -34,6 +38,9 @@ impl Unpacked {
             let output = unpack.output(cancel)?;
             if !output.status.success() {
                 let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if output.text.contains("No space left on device") {
+                    return Err(Error::host(format!("the disk is full while unpacking {name}")).hint(FULL));
+                }
                 return Err(Error::kernel(format!("the package {name} cannot be unpacked: {}", output.tail(2))));
             }
         }
