@@ -1,6 +1,6 @@
 //! QMP, QEMU's control channel: the few commands kdbg gives, each with a deadline.
 
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use crate::error::{Error, IoContext, Result};
 
 /// How long QEMU may take to answer; it answers in milliseconds unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where QEMU's own words are.
+const SEE_LOG: &str = "see qemu.log in the run directory";
 
 /// A connection to QEMU's monitor.
 pub struct Qmp {
@@ -31,7 +34,11 @@ impl Qmp {
     pub fn greet(socket: UnixStream) -> Result<Qmp> {
         socket.set_read_timeout(Some(DEADLINE)).or_host("set a deadline for QMP")?;
         socket.set_write_timeout(Some(DEADLINE)).or_host("set a deadline for QMP")?;
-        let reader = BufReader::new(socket.try_clone().or_host("share the QMP socket")?);
+        let mut reader = BufReader::new(socket.try_clone().or_host("share the QMP socket")?);
+        // The library panics when QEMU dies before it has said a word.
+        if reader.fill_buf().map_err(|error| failed("greet", &error))?.is_empty() {
+            return Err(Error::guest("QEMU closed its QMP connection at once").hint(SEE_LOG));
+        }
         let mut wire = Wire::new(Stream::new(reader, socket));
         let greeting = wire.handshake().map_err(|error| failed("greet", &error))?;
         let version = greeting.version.qemu;
@@ -61,5 +68,18 @@ impl Qmp {
 
 fn failed(command: &str, error: &dyn std::fmt::Display) -> Error {
     Error::guest(format!("QEMU did not answer `{command}` over QMP within {}s: {error}", DEADLINE.as_secs()))
-        .hint("see qemu.log in the run directory")
+        .hint(SEE_LOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qemu_that_is_gone_before_it_greets_is_an_error() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        let error = Qmp::greet(ours).unwrap_err();
+        assert!(error.message.contains("closed its QMP connection"), "{error}");
+    }
 }
