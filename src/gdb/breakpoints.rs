@@ -167,6 +167,11 @@ pub fn set(
     let condition = match when {
         // GDB evaluates a condition in the frame that the function was inlined into, where its variables are not.
         Some(when) if inlined => Some(when.to_string()),
+        // A function can begin with code of one that is inlined into it: GDB takes the names there for that one's.
+        Some(when) if matches!(point, ProbePoint::Function(_)) => {
+            try_condition(gdb, number, when, cancel)?;
+            Some(when.to_string())
+        }
         Some(when) => {
             set_condition(gdb, number, when, cancel)?;
             None
@@ -200,6 +205,17 @@ fn check_place(
             Err(no_such_place(Vec::new(), locations.first().and_then(|location| location.line)))
         }
         _ => Ok(()),
+    }
+}
+
+/// Has GDB parse a condition, and forget it. A name that it does not find is no objection: GDB looks for it in one
+/// function, and the stop may be in another, which was inlined there.
+fn try_condition(gdb: &mut Gdb, number: u64, condition: &str, cancel: &Cancel) -> std::result::Result<(), Unresolved> {
+    match set_condition(gdb, number, condition, cancel) {
+        Err(Unresolved::BadCondition(why)) if !why.starts_with("No symbol \"") => Err(Unresolved::BadCondition(why)),
+        Err(Unresolved::BadCondition(_)) => Ok(()),
+        Err(failed) => Err(failed),
+        Ok(()) => Ok(gdb.must(&format!("-break-condition {number}"), cancel).map(drop)?),
     }
 }
 
