@@ -125,7 +125,10 @@ impl Cache {
         }
         // Whoever wants it now waits for the lock, and finds it gone. If this kdbg is killed, the next one sweeps.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let away = self.path("staging").join(format!("freed-{}-{}", now.as_nanos(), std::process::id()));
+        let staging = self.path("staging");
+        // A kdbg that looks at a cache makes nothing in it before it has to.
+        fs::create_dir_all(&staging).or_host(doing())?;
+        let away = staging.join(format!("freed-{}-{}", now.as_nanos(), std::process::id()));
         fs::rename(&item.path, &away).or_host(doing())?;
         let is_folder = fs::symlink_metadata(&away).is_ok_and(|metadata| metadata.is_dir());
         if is_folder { fs::remove_dir_all(&away) } else { fs::remove_file(&away) }.or_host(doing())?;
@@ -220,6 +223,15 @@ mod tests {
         assert!(!path.exists() && !cache.hold(&path));
         assert_eq!(cache.free(&seen[0], false).unwrap(), Fate::Gone);
         assert_eq!(fs::read_dir(cache.path("staging")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_somebody_else_put_into_a_cache_goes_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::unproved(folder.path().into());
+        fs::create_dir_all(cache.path("sources/linux-6.1")).unwrap();
+        assert_eq!(cache.free(&cache.inventory()[0], false).unwrap(), Fate::Freed);
+        assert!(!cache.path("sources/linux-6.1").exists());
     }
 
     #[test]
