@@ -1,5 +1,5 @@
-//! Builds that go wrong, or are disturbed, and the cache after that: nothing half-made is ever filed, and what was filed
-//! is found again. The kernels are mocks ([`support::kernel`]): no guest runs here.
+//! Builds that go well or wrong, and the cache after that: nothing half-made is ever filed, and what was filed is found
+//! again. The kernels are mocks ([`support::kernel`]): no guest runs here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -7,76 +7,10 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::Value;
-use support::kernel::{Tree, pack, package};
-use support::{AFTERMATH, Ended, Place, Running};
-
-/// How long a mock may take to build on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
-/// How long a build may take to notice that make has ended.
-const NOTICED: Duration = Duration::from_secs(10);
-/// The mock's name in the cache.
-const SOURCE: &str = "linux-source-6.1_0-test";
-
-/// A place whose cache holds this source and no kernel.
-fn place_with(tree: &Tree) -> Place {
-    let place = Place::with_empty_cache();
-    tree.write(&place.path().join("cache/sources").join(SOURCE));
-    place
-}
-
-/// Starts a build of what needs this below `kernel`.
-fn start(place: &Place, kernel: &str) -> Running {
-    let recipe = place.file("test.yaml", &format!("name: test\nkernel: {{ config: [], {kernel} }}\n"));
-    start_file(place, &recipe)
-}
-
-fn start_file(place: &Place, recipe: &Path) -> Running {
-    place.kdbg(&["build", recipe.to_str().unwrap(), "--json"])
-}
-
-/// Starts a build of the mock.
-fn start_mock(place: &Place) -> Running {
-    start(place, "version: '6.1', options: { BAR: y }")
-}
-
-/// Builds the mock to the end.
-fn build(place: &Place) -> Ended {
-    let ended = start_mock(place).wait_within(LIMIT);
-    assert_tidy(place);
-    ended
-}
-
-/// What a build that succeeded says.
-#[track_caller]
-fn built(ended: &Ended) -> Value {
-    ended.assert_code(0);
-    serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}"))
-}
-
-/// No process, no temporary file, nothing half-made.
-#[track_caller]
-fn assert_tidy(place: &Place) {
-    place.assert_nothing_left();
-    assert_eq!(place.cached("staging"), [""; 0]);
-}
-
-/// No kernel and no memory of one.
-#[track_caller]
-fn assert_nothing_filed(place: &Place) {
-    assert_eq!(place.cached("kernels"), [""; 0]);
-}
-
-/// How often make was asked for the mock's vmlinux.
-fn times_made(place: &Place) -> usize {
-    let made = place.path().join("cache/objects").join(format!("{SOURCE}-x86_64/made"));
-    fs::read_to_string(made).unwrap_or_default().lines().count()
-}
-
-// Builds
+use support::builds::{LIMIT, assert_nothing_filed, assert_tidy, build, built, place_with, start, times_made};
+use support::kernel::Tree;
 
 #[test]
 fn a_kernel_is_built_once_and_found_after_that() {
@@ -168,34 +102,6 @@ fn an_option_that_is_lost_is_named_with_its_reason_and_nothing_is_compiled() {
     assert_eq!(times_made(&place), 0);
 }
 
-/// A place whose make leaves a process of another session behind, which holds make's output open, and goes on with
-/// `step`. No signal to make's group reaches that process.
-fn place_with_straggler(step: &str) -> Place {
-    let place = Place::with_empty_cache();
-    let gone = place.path().join("gone");
-    let gone = gone.display();
-    let straggler = format!("setsid sh -c \"touch '{gone}'; exec sleep 1000\" &");
-    let tree = Tree::doing(format!("{straggler} until [ -e '{gone}' ]; do sleep 0.01; done; {step}"));
-    tree.write(&place.path().join("cache/sources").join(SOURCE));
-    place
-}
-
-#[test]
-fn what_make_leaves_running_is_not_waited_for() {
-    let place = place_with_straggler("true");
-    let ended = start_mock(&place).wait_within(NOTICED);
-    assert_eq!(built(&ended)["cached"], false);
-    place.process("sleep");
-}
-
-#[test]
-fn a_failure_of_make_does_not_wait_for_what_it_leaves_running() {
-    let place = place_with_straggler("echo 'ld: no moon'; exit 1");
-    start_mock(&place).wait_within(NOTICED).assert_refused(4, &["ld: no moon"]);
-    assert_nothing_filed(&place);
-    place.process("sleep");
-}
-
 // Compilers
 
 #[test]
@@ -233,104 +139,6 @@ fn a_compiler_that_is_none_is_refused() {
         build(&place).assert_refused(3, &[text, "help: "]);
         assert_eq!(times_made(&place), 0);
     }
-}
-
-// Interrupted builds
-
-/// Where a build can be when it is disturbed: it executes `sleep` there, until `place/go` exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Compile,
-    /// Likewise, and whoever sleeps does not listen to TERM.
-    StubbornCompile,
-    File,
-}
-
-impl Stage {
-    const ALL: [Stage; 3] = [Stage::Compile, Stage::StubbornCompile, Stage::File];
-
-    /// A place where a build gets here and no further.
-    fn place(self) -> Place {
-        let place = Place::with_empty_cache();
-        let go = place.path().join("go");
-        // The last command keeps the shell, so that the sleeper is its child.
-        let pause = format!("[ -e '{}' ] || {{ sleep 1000; :; }}", go.display());
-        let tree = match self {
-            Stage::Compile => Tree::doing(pause),
-            Stage::StubbornCompile => Tree::doing(format!("trap '' TERM INT; {pause}")),
-            Stage::File => {
-                place.fake("gdb-add-index", &format!("{pause}; exec \"$real\" \"$@\""));
-                Tree::default()
-            }
-        };
-        tree.write(&place.path().join("cache/sources").join(SOURCE));
-        place
-    }
-}
-
-#[test]
-fn ctrl_c_in_a_build_ends_all_of_it() {
-    for stage in Stage::ALL {
-        let place = stage.place();
-        let running = start_mock(&place);
-        place.process("sleep");
-        running.signal(Signal::INT);
-        running.wait_within(AFTERMATH).assert_refused(130, &["interrupted"]);
-        assert_tidy(&place);
-        assert_nothing_filed(&place);
-    }
-}
-
-#[test]
-fn ctrl_c_does_not_wait_for_what_make_leaves_running() {
-    let place = place_with_straggler("exec tail -f /dev/null");
-    let running = start_mock(&place);
-    place.process("tail");
-    running.signal(Signal::INT);
-    running.wait_within(AFTERMATH).assert_refused(130, &["interrupted"]);
-    place.process("sleep");
-}
-
-#[test]
-fn a_killed_kdbg_takes_its_build_along_and_the_next_one_succeeds() {
-    for stage in Stage::ALL {
-        let place = stage.place();
-        let running = start_mock(&place);
-        place.process("sleep");
-        running.signal(Signal::KILL);
-        running.wait_within(AFTERMATH);
-        place.assert_nothing_left();
-        assert_nothing_filed(&place);
-        // Only the next one can tidy up.
-        assert_eq!(place.cached("staging").len(), usize::from(stage == Stage::File), "{stage:?}");
-        place.file("go", "");
-        assert_eq!(built(&build(&place))["cached"], false, "{stage:?}");
-    }
-}
-
-// Two at once
-
-#[test]
-fn of_two_builds_at_once_one_works_and_the_other_waits() {
-    let place = Place::with_empty_cache();
-    let go = place.path().join("go");
-    let tree = Tree::doing(format!("until [ -e '{}' ]; do sleep 0.01; done", go.display()));
-    tree.write(&place.path().join("cache/sources").join(SOURCE));
-    let first = start_mock(&place);
-    support::wait_until(LIMIT, "make vmlinux", || (times_made(&place) > 0).then_some(()));
-    // The same file, which is not written again while one of them reads it.
-    let [second, bored] = [(); 2].map(|()| start_file(&place, &place.path().join("test.yaml")));
-    for waiting in [&second, &bored] {
-        waiting.wait_for_words("another kdbg is building this kernel source; waiting for it");
-    }
-    bored.signal(Signal::INT);
-    bored.wait_within(AFTERMATH).assert_refused(130, &["interrupted"]);
-    place.file("go", "");
-    let [first, second] = [first, second].map(|running| built(&running.wait_within(LIMIT)));
-    assert_tidy(&place);
-    assert_eq!((&first["cached"], &second["cached"]), (&false.into(), &true.into()));
-    assert_eq!(first["key"], second["key"]);
-    assert_eq!(times_made(&place), 1);
 }
 
 // The cache
@@ -408,129 +216,4 @@ fn a_memory_of_a_kernel_that_is_gone_is_not_believed() {
         assert_eq!(fs::read_to_string(&memory).unwrap(), whole["key"].as_str().unwrap());
     }
     assert_eq!(times_made(&place), 1, "the kernel itself was there all the time");
-}
-
-// Sources
-
-/// A source package that no host has: kdbg has to ask apt for it.
-const PACKAGE: &str = "linux-source-5.999";
-/// Where the archive is in it.
-const PATH: &str = "usr/src/linux-source-5.999.tar.xz";
-
-/// The tree that it should hold.
-fn tree_of_package() -> Tree {
-    Tree { version: "5.999.7", ..Tree::default() }
-}
-
-/// Builds the kernel of [`PACKAGE`], of which the cache knows nothing. apt knows of it; `download` is a shell's way to
-/// bring it.
-fn build_with_apt(place: &Place, download: &str) -> Ended {
-    fake_apt(place, "  Candidate: 5.999.7-1", download);
-    let ended = start(place, "version: '5.999'").wait_within(LIMIT);
-    assert_tidy(place);
-    ended
-}
-
-/// Makes apt say this of [`PACKAGE`], and bring it that way. It knows no mirror.
-fn fake_apt(place: &Place, line: &str, download: &str) {
-    let names = "echo 'linux-source-5.998 - source'; echo 'linux-source-6.997 - source'";
-    let policy = format!("printf '{PACKAGE}:\n  Installed: (none)\n{line}\n'");
-    place.fake("apt-cache", &format!("case $1 in search) {names};; *) {policy};; esac"));
-    let others = "indextargets*) exit 0;; *--print-uris*) exit 100;; *download*) ;; *) exit 99;;";
-    place.fake("apt-get", &format!("case \"$*\" in {others} esac\n{download}"));
-}
-
-/// As [`build_with_apt`], with a package that has this archive at this path.
-fn build_from(place: &Place, path: &str, archive: &[u8]) -> Ended {
-    let deb = package(place.path(), PACKAGE, path, archive);
-    build_with_apt(place, &format!("cp '{}' .", deb.display()))
-}
-
-#[test]
-fn a_source_is_fetched_once_unpacked_and_built() {
-    let place = Place::with_empty_cache();
-    let first = built(&build_from(&place, PATH, &tree_of_package().pack(PACKAGE)));
-    assert_eq!((&first["cached"], &first["release"]), (&false.into(), &"5.999.7".into()));
-    assert_eq!(place.cached("sources"), [format!("{PACKAGE}_1")]);
-    let second = built(&build_with_apt(&place, "echo 'apt was asked'; exit 1"));
-    assert_eq!((&second["cached"], &second["key"]), (&true.into(), &first["key"]));
-}
-
-#[test]
-fn a_source_cut_short_is_refused_and_not_kept() {
-    let whole = tree_of_package().pack(PACKAGE);
-    for length in [0, 10, whole.len() / 2, whole.len() - 8] {
-        let place = Place::with_empty_cache();
-        let ended = build_from(&place, PATH, &whole[..length]);
-        ended.assert_refused(4, &["cut short or damaged", "help: fetch it again"]);
-        assert_eq!(place.cached("sources"), [""; 0], "{length} bytes");
-    }
-}
-
-/// Packages that are whole and do not hold what they should.
-#[test]
-fn a_package_that_holds_no_source_is_refused_and_nothing_is_kept() {
-    let poem = tempfile::tempdir().unwrap();
-    fs::write(poem.path().join("README"), "a poem").unwrap();
-    let cases = [
-        (PATH, pack(poem.path(), "."), "it has no top folder"),
-        (PATH, pack(poem.path(), PACKAGE), "is not a kernel tree"),
-        ("usr/share/doc/README", Vec::new(), "holds no usr/src/linux-source-5.999.tar.xz"),
-    ];
-    for (path, archive, text) in cases {
-        let place = Place::with_empty_cache();
-        build_from(&place, path, &archive).assert_refused(4, &[text]);
-        assert_eq!(place.cached("sources"), [""; 0]);
-    }
-}
-
-#[test]
-fn a_download_that_fails_is_quoted() {
-    let cases: [(&str, &[&str]); 3] = [
-        (
-            "echo 'E: Unable to locate package moon' >&2; exit 100",
-            &["apt-get cannot download linux-source-5.999", "E: Unable to locate package moon", "`apt-get update`"],
-        ),
-        ("exit 0", &["apt-get left no .deb"]),
-        ("echo 'not a package' > linux-source-5.999_1_all.deb", &["cut short or damaged"]),
-    ];
-    for (download, texts) in cases {
-        let place = Place::with_empty_cache();
-        build_with_apt(&place, download).assert_refused(4, texts);
-        assert_eq!(place.cached("sources"), [""; 0]);
-    }
-}
-
-#[test]
-fn a_version_that_nobody_has_is_refused_with_those_that_there_are() {
-    for line in ["  Candidate: (none)", ""] {
-        let place = place_with(&Tree::default());
-        fake_apt(&place, line, "echo 'apt was asked'; exit 1");
-        let ended = start(&place, "version: '5.999'").wait_within(LIMIT);
-        assert_tidy(&place);
-        let texts = ["there is no source of Linux 5.999", "help: there is 5.998, 6.1.999, 6.997", "--kernel PATH"];
-        ended.assert_refused(4, &texts);
-    }
-}
-
-#[test]
-fn ctrl_c_in_a_download_ends_it_and_keeps_nothing() {
-    let place = Place::with_empty_cache();
-    fake_apt(&place, "  Candidate: 5.999.7-1", "echo half > linux-source-5.999_1_all.deb; sleep 1000; :");
-    let running = start(&place, "version: '5.999'");
-    place.process("sleep");
-    running.signal(Signal::INT);
-    running.wait_within(AFTERMATH).assert_refused(130, &["interrupted"]);
-    assert_tidy(&place);
-    assert_eq!(place.cached("sources"), [""; 0]);
-}
-
-/// apt follows the distribution, which may be ahead of the recipe.
-#[test]
-fn a_source_of_another_version_than_asked_is_named() {
-    let place = Place::with_empty_cache();
-    fake_apt(&place, "  Candidate: 5.999.7-1", "echo 'apt was asked'; exit 1");
-    let ended = start(&place, "version: '5.999.6'").wait_within(LIMIT);
-    assert_tidy(&place);
-    ended.assert_refused(4, &["no source of Linux 5.999.6", "the host's apt offers 5.999.7-1 of that series"]);
 }

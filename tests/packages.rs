@@ -7,14 +7,12 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use support::builds::{LIMIT, built};
 use support::{AFTERMATH, Ended, Place, Running};
 
-/// How long fetching a mock may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
 /// The kernel, `uname -r` as Debian's.
 const RELEASE: &str = "5.999.0-7-mock-amd64";
 /// Its package.
@@ -133,12 +131,6 @@ fn build(place: &Place, kernel: &str, more: &[&str]) -> Ended {
     place.assert_nothing_left();
     assert_eq!(place.cached("staging"), [""; 0]);
     ended
-}
-
-#[track_caller]
-fn built(ended: &Ended) -> Value {
-    ended.assert_code(0);
-    serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}"))
 }
 
 fn readelf(file: &Value) -> String {

@@ -9,14 +9,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use serde_json::Value;
+use support::builds::{LIMIT, built};
 use support::kernel::{Tree, pack};
 use support::{Ended, Place};
-
-/// How long a mock may take to build on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// Builds what stands below `kernel`, with these further arguments.
 fn build(place: &Place, kernel: &str, args: &[&str]) -> Ended {
@@ -26,13 +22,6 @@ fn build(place: &Place, kernel: &str, args: &[&str]) -> Ended {
     place.assert_nothing_left();
     assert_eq!(place.cached("staging"), [""; 0]);
     ended
-}
-
-/// What a build that succeeded says.
-#[track_caller]
-fn built(ended: &Ended) -> Value {
-    ended.assert_code(0);
-    serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended}"))
 }
 
 #[track_caller]

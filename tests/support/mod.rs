@@ -5,6 +5,7 @@
 //! it is found, and how what was left behind is found.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
+pub(crate) mod builds;
 pub(crate) mod kernel;
 
 use std::fmt::Write as _;
