@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Place, in_repository, slot};
+use support::{Place, in_repository, probes_of_hits, slot};
 
 /// How long fetching and building a kernel may take on a slow machine.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
@@ -55,6 +55,43 @@ fn the_recipes_hold_on_a_distributions_kernel() {
         let kernel = ["--kernel", "linux-image-cloud-amd64"];
         let Some(report) = run(&in_repository(&format!("recipes/{name}.yaml")), &kernel) else { return };
         assert!(report["kernel"]["release"].as_str().unwrap().ends_with("-cloud-amd64"), "{}", report["kernel"]);
+    }
+}
+
+/// Stops in connection tracking, which is a module of Debian's kernels: its hooks are on once it is loaded like this.
+fn conntrack(modules: &str, steps: &str) -> String {
+    format!(
+        "name: conntrack
+kernel: {{ package: linux-image-cloud-amd64, modules: {modules} }}
+probes:
+  - {{ name: resize, at: nf_conntrack_hash_resize }}
+  - {{ name: seen, at: nf_conntrack_in, limit: 3, show: {{ length: skb->len }} }}
+trigger:
+{steps}
+  - {{ name: load it with its hooks, run: modprobe nf_conntrack enable_hooks=1 }}
+  - {{ name: connect to a closed port, run: nc 127.0.0.1 9 < /dev/null, exit: 1 }}
+"
+    )
+}
+
+#[test]
+fn a_probe_in_a_distributions_module_stops_whether_it_was_armed_before_the_module_was_loaded_or_after() {
+    let later = conntrack("{ available: [nf_conntrack] }", "");
+    let resize = "  - { name: resize, run: echo 1024 > /sys/module/nf_conntrack/parameters/hashsize }";
+    let at_boot = conntrack("[nf_conntrack]", &format!("{resize}\n  - {{ name: unload, run: rmmod nf_conntrack }}"));
+    for (recipe, probes) in [(later, &["seen"; 3][..]), (at_boot, &["resize", "seen", "seen", "seen"])] {
+        let place = Place::new();
+        let Some(report) = run(&place.file("conntrack.yaml", &recipe), &[]) else { return };
+        assert_eq!(probes_of_hits(&report), probes);
+        for hit in list(&report["hits"]) {
+            let innermost = &hit["frames"][0];
+            let file = innermost["file"].as_str().unwrap();
+            assert_eq!((file, &innermost["offset"]), ("net/netfilter/nf_conntrack_core.c", &0.into()), "{hit}");
+        }
+        // The SYN on its way out: the stack goes on from the module into the kernel, and the argument is that packet.
+        let first = list(&report["hits"]).iter().find(|hit| hit["probe"] == "seen").unwrap();
+        assert!(list(&first["frames"]).iter().any(|frame| frame["symbol"] == "tcp_connect"), "{first}");
+        assert_eq!(first["shown"][0]["value"], "60");
     }
 }
 
