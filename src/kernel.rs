@@ -28,6 +28,7 @@ use crate::recipe::KernelChoice;
 use crate::report::text::plural;
 use crate::store::Cache;
 use build::Workshop;
+use build::unfinished::{self, Left};
 use entry::{Entry, MadeModules, Missing};
 pub use entry::{Filed, forget_gone, look};
 use explain::Explained;
@@ -230,6 +231,7 @@ impl Order<'_> {
     fn make(&self) -> Result<KernelBuild> {
         let objects = self.objects();
         self.cache.hold_folder(&objects)?;
+        self.repair(&objects)?;
         let log = self.log.map_or_else(|| objects.join("build.log"), Path::to_path_buf);
         self.check_debuggable()?;
         let paths = &self.request.debuggable;
@@ -249,6 +251,21 @@ impl Order<'_> {
         entry::remember(self.cache, &self.inputs(), &key)?;
         build.cached = false;
         Ok(build)
+    }
+
+    /// Sees to what an earlier build that was killed has left in the object folder.
+    fn repair(&self, objects: &Path) -> Result<()> {
+        match unfinished::repair(objects)? {
+            Left::Nothing => {}
+            Left::Halves(count) => self.events.warn(format!(
+                "an earlier build of this source was killed; what it may have left half-written is made again ({})",
+                plural(count as u64, "file")
+            )),
+            Left::Crash => self.events.warn(
+                "the machine went down in the middle of an earlier build of this source; all of it is compiled again",
+            ),
+        }
+        Ok(())
     }
 
     /// The finished configuration, in which every request survived.

@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::fs;
+
 use rustix::process::Signal;
 use support::builds::{
-    LIMIT, NOTICED, SOURCE, assert_nothing_filed, assert_tidy, build, built, start_file, start_mock, times_made,
+    LIMIT, NOTICED, SOURCE, assert_nothing_filed, assert_tidy, build, built, objects, start, start_file, start_mock,
+    times_made,
 };
 use support::kernel::Tree;
 use support::{AFTERMATH, Place};
@@ -108,6 +111,47 @@ fn a_killed_kdbg_takes_its_build_along_and_the_next_one_succeeds() {
         place.file("go", "");
         assert_eq!(built(&build(&place))["cached"], false, "{stage:?}");
     }
+}
+
+/// A place with a whole build, and after it one of another kernel, which was killed, with all it had started, when it had
+/// written half of the object anew.
+fn place_with_half_an_object() -> Place {
+    let place = Place::with_empty_cache();
+    let go = place.file("go", "");
+    let tree = Tree::doing(format!("[ -e '{}' ] || {{ echo half > '$(O)/a.o'; sleep 1000; :; }}", go.display()));
+    tree.write(&place.path().join("cache/sources").join(SOURCE));
+    built(&build(&place));
+    fs::remove_file(&go).unwrap();
+    let running = start(&place, "version: '6.1'");
+    place.process("sleep");
+    place.kill_all();
+    running.wait_within(AFTERMATH);
+    assert_eq!(fs::read_to_string(objects(&place).join("a.o")).unwrap(), "half\n");
+    place.file("go", "");
+    place
+}
+
+#[test]
+fn an_object_that_a_killed_make_left_half_written_is_compiled_again() {
+    let place = place_with_half_an_object();
+    let next = start(&place, "version: '6.1'").wait_within(LIMIT);
+    assert_eq!(built(&next)["cached"], false);
+    assert!(next.stderr.contains("an earlier build of this source was killed"), "{next}");
+    assert!(next.stderr.contains("is made again (1 file)"), "{next}");
+    assert_eq!(times_made(&place), 3, "in the same folder");
+    let third = start(&place, "version: '6.1', options: { BAZ: y }").wait_within(LIMIT);
+    assert!(!third.stderr.contains("was killed"), "{third}");
+}
+
+#[test]
+fn of_a_build_in_which_the_machine_went_down_nothing_is_taken() {
+    let place = place_with_half_an_object();
+    // The machine of this test cannot go down, but it can have been another one.
+    fs::write(objects(&place).join("kdbg.making"), "another boot").unwrap();
+    let next = start(&place, "version: '6.1'").wait_within(LIMIT);
+    assert_eq!(built(&next)["cached"], false);
+    assert!(next.stderr.contains("the machine went down in the middle of an earlier build"), "{next}");
+    assert_eq!(times_made(&place), 1, "what was there is gone");
 }
 
 #[test]

@@ -3,10 +3,13 @@
 //! One object folder per source and architecture is reused, so that make itself rebuilds only what a changed option
 //! touches. Its lock is held by the caller. All that make says goes into one log as it comes.
 
+pub(super) mod unfinished;
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::compiler;
@@ -92,7 +95,7 @@ impl Workshop<'_> {
             .deadline(DEADLINE)
     }
 
-    /// Runs make: each line goes to the log, then to `each_line`.
+    /// Runs make: each line goes to the log, then to `each_line`. The folder is marked until make has ended by itself.
     ///
     /// # Errors
     /// It could not be started or took too long, which is the kernel's failure; or kdbg was interrupted.
@@ -100,10 +103,14 @@ impl Workshop<'_> {
         let open = fs::OpenOptions::new().create(true).append(true).open(&self.log);
         let mut log = open.or_host(format!("write {}", self.log.display()))?;
         let mut unlogged = None;
+        unfinished::mark(&self.objects)?;
         let output = make.run(self.cancel, |line| {
             unlogged = writeln!(log, "{line}").err().or(unlogged.take());
             each_line(line);
         });
+        if output.as_ref().is_ok_and(|output| was_not_killed(output.status)) {
+            unfinished::unmark(&self.objects);
+        }
         if let Some(error) = unlogged {
             self.events.warn(format!("{} is not whole: {error}", self.log.display()));
         }
@@ -206,6 +213,11 @@ impl Workshop<'_> {
     }
 }
 
+/// Whether that is an exit code of make's own. The supervisor passes a signal on as 128 and its number.
+fn was_not_killed(status: ExitStatus) -> bool {
+    status.code().is_some_and(|code| code < 128)
+}
+
 fn write_if_changed(path: &Path, text: &str) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
@@ -236,6 +248,7 @@ mod tests {
             KernelSource { id: "x".into(), workplace: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
         let log = folder.path().join("build.log");
         let (objects, events) = (folder.path().join("objects"), Events::none());
+        fs::create_dir(&objects).unwrap();
         let workshop =
             Workshop { source: &source, objects, debuggable: &[], log: log.clone(), events: &events, cancel };
         let result = workshop.compile(&Options::default());
@@ -274,7 +287,7 @@ mod tests {
         let log = folder.path().join("build.log");
         let workshop = Workshop {
             source: &source,
-            objects: "o".into(),
+            objects: folder.path().into(),
             debuggable: &[],
             log: log.clone(),
             events: &events,

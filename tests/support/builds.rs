@@ -1,7 +1,7 @@
 //! Builds of mocks ([`super::kernel`]): how they are started, and what holds after each of them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -65,8 +65,12 @@ pub(crate) fn assert_nothing_filed(place: &Place) {
     assert_eq!(place.cached("kernels"), [""; 0]);
 }
 
+/// Where the mock is built.
+pub(crate) fn objects(place: &Place) -> PathBuf {
+    place.path().join("cache/objects").join(format!("{SOURCE}-x86_64"))
+}
+
 /// How often make was asked for the mock's vmlinux.
 pub(crate) fn times_made(place: &Place) -> usize {
-    let made = place.path().join("cache/objects").join(format!("{SOURCE}-x86_64/made"));
-    fs::read_to_string(made).unwrap_or_default().lines().count()
+    fs::read_to_string(objects(place).join("made")).unwrap_or_default().lines().count()
 }

@@ -49,12 +49,14 @@ impl Tree {
         self.steps.iter().for_each(|step| writeln!(steps, "\t@{step}").unwrap());
         let release = self.version;
         let [version, patchlevel, sublevel] = release.split('.').collect::<Vec<_>>().try_into().unwrap();
-        // `made` counts the builds. An echo behind `@` is what kdbg counts in the output of `make -n`.
+        // `made` counts the builds. As in Kbuild, an object is whole if it is newer than its source and was compiled by the
+        // same command line, which is noted after it. An echo behind `@` is what kdbg counts in the output of `make -n`.
         format!(
             "VERSION = {version}
 PATCHLEVEL = {patchlevel}
 SUBLEVEL = {sublevel}
 CC = gcc
+COMPILE = $(CC) -g -c a.c
 .PHONY: allnoconfig olddefconfig prepare vmlinux
 allnoconfig:
 \t@cp '$(KCONFIG_ALLCONFIG)' '$(O)/.config'
@@ -65,8 +67,8 @@ prepare:
 \t@echo {release} > '$(O)/include/config/kernel.release'
 vmlinux:
 \t@echo made >> '$(O)/made'
-\t@echo '  CC      a.o'
-{steps}\t@$(CC) -g -c a.c -o '$(O)/a.o'
+{steps}\t@if [ '$(O)/a.o' -nt a.c ] && grep -qxF '$(COMPILE)' '$(O)/.a.o.cmd'; then exit; fi; \\
+\techo '  CC      a.o'; $(COMPILE) -o '$(O)/a.o' && echo '$(COMPILE)' > '$(O)/.a.o.cmd'
 \t@$(CC) -nostdlib -static -Wl,--build-id -o '$(O)/vmlinux' '$(O)/a.o'
 "
         )

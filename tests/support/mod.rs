@@ -234,6 +234,13 @@ impl Place {
         })
     }
 
+    /// Kills all processes of this place at once, as nothing but the kernel can.
+    pub(crate) fn kill_all(&self) {
+        for process in self.processes() {
+            let _ = Pid::from_raw(process.pid).map(|pid| kill_process(pid, Signal::KILL));
+        }
+    }
+
     /// No process, no socket, no temporary file.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
@@ -253,9 +260,7 @@ impl Place {
 impl Drop for Place {
     /// A test that failed leaves nothing behind either.
     fn drop(&mut self) {
-        for process in self.processes() {
-            let _ = Pid::from_raw(process.pid).map(|pid| kill_process(pid, Signal::KILL));
-        }
+        self.kill_all();
     }
 }
 
