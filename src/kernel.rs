@@ -27,8 +27,8 @@ use crate::event::{Cancel, Events, Phase};
 use crate::recipe::KernelChoice;
 use crate::report::text::plural;
 use crate::store::Cache;
-use build::Workshop;
 use build::unfinished::{self, Left};
+use build::{Compiled, Workshop};
 use entry::{Entry, MadeModules, Missing};
 pub use entry::{Filed, forget_gone, look};
 use explain::Explained;
@@ -294,11 +294,12 @@ impl Order<'_> {
     fn compile_and_file(&self, workshop: &Workshop<'_>, config: &Options, key: &str) -> Result<KernelBuild> {
         let detail = format!("Linux {} with {}", self.source.version, self.request.label);
         let vmlinux = self.events.phase(Phase::Build, detail, || {
-            let vmlinux = workshop.compile(config)?;
+            let Compiled { vmlinux, ccache } = workshop.compile(config)?;
             let mut summary = format!("Linux {} with {}", self.source.version, self.request.label);
             if !self.request.debuggable.is_empty() {
                 summary.push_str(&format!("; debuggable: {}", debuggable::summary(&workshop.objects)));
             }
+            ccache.iter().for_each(|ccache| summary.push_str(&format!("; {ccache}")));
             Ok((vmlinux, summary))
         })?;
         self.events.phase(Phase::File, "index for GDB, strip for boot", || {

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::builds::{LIMIT, assert_nothing_filed, assert_tidy, build, built, place_with, start, times_made};
+use support::Place;
+use support::builds::{LIMIT, assert_nothing_filed, assert_tidy, build, built, objects, place_with, start, times_made};
 use support::kernel::Tree;
 
 #[test]
@@ -139,6 +140,67 @@ fn a_compiler_that_is_none_is_refused() {
         build(&place).assert_refused(3, &[text, "help: "]);
         assert_eq!(times_made(&place), 0);
     }
+}
+
+// ccache
+
+/// A place whose ccache notes in `used` as what it was called, and has nothing cached.
+fn place_with_ccache() -> Place {
+    let mut place = place_with(&Tree::default());
+    let used = place.path().join("used");
+    let body =
+        format!("name=${{0##*/}}; echo \"$name\" >> '{}'; PATH=${{PATH#*:}} exec \"$name\" \"$@\"", used.display());
+    place.script("ccache", &body);
+    place.set("KDBG_CCACHE", "");
+    place
+}
+
+fn used(place: &Place) -> Vec<String> {
+    let used = fs::read_to_string(place.path().join("used")).unwrap_or_default();
+    used.lines().map(String::from).collect()
+}
+
+#[test]
+fn ccache_stands_before_the_compiler_and_no_kernel_is_another_one() {
+    let mut place = place_with_ccache();
+    let ended = build(&place);
+    let with = built(&ended);
+    assert_eq!(used(&place), ["gcc"; 3], "tried, compiled, linked");
+    assert!(ended.stderr.contains("; with ccache"), "{ended}");
+    place.set("KDBG_CCACHE", "0");
+    let without = built(&build(&place));
+    assert_eq!((&without["cached"], &without["key"]), (&true.into(), &with["key"]));
+    let object = || fs::metadata(objects(&place).join("a.o")).unwrap().modified().unwrap();
+    let before = object();
+    let other = start(&place, "version: '6.1'").wait_within(LIMIT);
+    assert_eq!(built(&other)["cached"], false);
+    assert!(!other.stderr.contains("ccache"), "{other}");
+    assert_eq!(object(), before, "the command line is the same, so the object is still good");
+    assert_eq!(used(&place).len(), 3);
+}
+
+#[test]
+fn ccache_goes_with_another_compiler_and_with_the_wrapper_of_debuggable_files() {
+    let mut place = place_with_ccache();
+    built(&start(&place, "version: '6.1', debuggable: [a.c]").wait_within(LIMIT));
+    assert_eq!(used(&place), ["gcc"; 3], "tried, compiled, linked");
+    place.script("moon-gcc", "exec gcc \"$@\"");
+    place.set("KDBG_CC", "moon-gcc");
+    built(&start(&place, "version: '6.1', debuggable: [a.c], options: { BAR: y }").wait_within(LIMIT));
+    assert_eq!(used(&place)[3..], ["moon-gcc", "moon-gcc"], "tried, linked: the wrapper's command line is the same");
+    let path = place.path().join("bin/moon-gcc").display().to_string();
+    place.set("KDBG_CC", path);
+    built(&build(&place));
+    assert_eq!(used(&place).len(), 5, "a path leads past it");
+}
+
+#[test]
+fn a_ccache_that_does_not_work_is_said_and_not_used() {
+    let place = place_with_ccache();
+    place.script("ccache", "echo 'ccache: error: no moon'; exit 1");
+    let ended = build(&place);
+    assert_eq!(built(&ended)["cached"], false);
+    assert!(ended.stderr.contains("built without ccache, which does not work: ccache: error: no moon"), "{ended}");
 }
 
 // The cache

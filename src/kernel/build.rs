@@ -3,6 +3,7 @@
 //! One object folder per source and architecture is reused, so that make itself rebuilds only what a changed option
 //! touches. Its lock is held by the caller. All that make says goes into one log as it comes.
 
+mod ccache;
 pub(super) mod unfinished;
 
 use std::ffi::{OsStr, OsString};
@@ -21,6 +22,7 @@ use super::source::KernelSource;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
 use crate::process::{Tool, ToolOutput, describe};
+use ccache::Ccache;
 
 /// Longest a build may take: a slow laptop needs an hour for a big configuration.
 const DEADLINE: Duration = Duration::from_secs(4 * 3600);
@@ -54,6 +56,15 @@ fn is_foreign(name: &OsStr) -> bool {
     !ours && (FOREIGN.contains(&name) || name.starts_with("KBUILD_") || name.starts_with("KCONFIG_"))
 }
 
+/// What make has made.
+#[derive(Debug)]
+pub struct Compiled {
+    /// vmlinux, as linked.
+    pub vmlinux: PathBuf,
+    /// What ccache did, for people; none where it was not there.
+    pub ccache: Option<String>,
+}
+
 /// A source and the folder it is built in.
 #[derive(Debug)]
 pub struct Workshop<'a> {
@@ -84,6 +95,8 @@ impl Workshop<'_> {
         let make = chosen.iter().fold(make, |make, program| make.env(compiler::VARIABLE, program));
         let wrapper = self.objects.join("kdbg/cc").display().to_string();
         let compiler = if self.debuggable.is_empty() { chosen } else { Some(wrapper) };
+        // The user's PATH may lead to it.
+        let make = if ccache::is_off() { make.env("CCACHE_DISABLE", "1") } else { make };
         foreign
             .fold(make, Tool::without_env)
             .arg("-C")
@@ -149,13 +162,18 @@ impl Workshop<'_> {
         Ok(config)
     }
 
-    /// Compiles vmlinux, and the modules if `config` has any, and returns vmlinux's path.
+    /// Compiles vmlinux, and the modules if `config` has any.
     ///
     /// # Errors
     /// A file does not compile: the first compiler error is the message.
-    pub fn compile(&self, config: &Options) -> Result<PathBuf> {
+    pub fn compile(&self, config: &Options) -> Result<Compiled> {
         let targets: &[&str] = if config.has_modules() { &["vmlinux", "modules"] } else { &["vmlinux"] };
-        self.prepare()?;
+        let ccache = self.ccache()?;
+        let make = |targets: &[&str]| match &ccache {
+            Some(ccache) => ccache.before(self.make(targets)),
+            None => self.make(targets),
+        };
+        self.prepare(&make(&["prepare"]))?;
         let total = self.count_objects(targets);
         let mut done = 0;
         let mut tick = |line: &str| {
@@ -164,19 +182,33 @@ impl Workshop<'_> {
                 self.events.send(Event::PhaseProgress { phase: Phase::Build, done, total, unit: Unit::Objects });
             }
         };
-        let mut output = self.drive(&self.make(targets), &mut tick)?;
+        let mut output = self.drive(&make(targets), &mut tick)?;
         if !output.status.success() && debuggable::forgive(&self.objects, &output.text, self.cancel)? {
-            output = self.drive(&self.make(targets), &mut tick)?;
+            output = self.drive(&make(targets), &mut tick)?;
         }
         if output.status.success() {
-            return Ok(self.objects.join("vmlinux"));
+            let ccache = ccache.as_ref().map(Ccache::summary);
+            return Ok(Compiled { vmlinux: self.objects.join("vmlinux"), ccache });
         }
         Err(failed_to_compile(&output.text, &describe(output.status), &self.see_log()))
     }
 
+    /// ccache, where there is one. One that does not work is no reason not to build.
+    fn ccache(&self) -> Result<Option<Ccache>> {
+        let compiler = compiler::chosen()?;
+        let compiler = compiler.as_deref().unwrap_or(compiler::USUAL);
+        Ccache::find(&self.objects, compiler, self.cancel).or_else(|error| match error.kind {
+            ErrorKind::Interrupted => Err(error),
+            _ => {
+                self.events.warn(format!("built without ccache, which does not work: {error}"));
+                Ok(None)
+            }
+        })
+    }
+
     /// Builds the tools and headers that everything else needs, so that the rest can be counted.
-    fn prepare(&self) -> Result<()> {
-        let output = self.drive(&self.make(&["prepare"]), |_| {})?;
+    fn prepare(&self, make: &Tool) -> Result<()> {
+        let output = self.drive(make, |_| {})?;
         if output.status.success() {
             return Ok(());
         }
@@ -240,7 +272,7 @@ mod tests {
     use super::*;
 
     /// A tree whose Makefile says, when asked for `vmlinux`, what this test wants; and what compiling it comes to.
-    fn compile(rule: &str, cancel: &Cancel) -> (Result<PathBuf>, String) {
+    fn compile(rule: &str, cancel: &Cancel) -> (Result<Compiled>, String) {
         let folder = tempfile::tempdir().unwrap();
         let makefile = format!("prepare:\n\t@echo preparing\nvmlinux:\n\t{rule}\n");
         fs::write(folder.path().join("Makefile"), makefile).unwrap();

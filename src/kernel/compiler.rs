@@ -12,6 +12,9 @@ use crate::process::Tool;
 /// The environment variable that names a compiler: a gcc or a clang, as a name on PATH or a path.
 pub(super) const VARIABLE: &str = "KDBG_CC";
 
+/// The compiler where it names none.
+pub(super) const USUAL: &str = "gcc";
+
 /// What `KDBG_CC` names, as make's `CC`; a path is absolute.
 ///
 /// # Errors
@@ -47,7 +50,7 @@ pub(super) fn version(cancel: &Cancel) -> Result<String> {
     }
     let version = match chosen()? {
         Some(program) => version_of_chosen(&program, cancel)?,
-        None => first_line_of("gcc", cancel)?.ok_or_else(|| {
+        None => first_line_of(USUAL, cancel)?.ok_or_else(|| {
             Error::host("gcc does not run").hint("`kdbg doctor --install` installs what a build needs")
         })?,
     };

@@ -179,7 +179,10 @@ impl Place {
         // No test asks kernel.org: nobody listens there.
         command.env("KDBG_KERNEL_MIRROR", self.mirror.as_deref().unwrap_or("http://127.0.0.1:9"));
         // The host's choices are not the tests'.
-        command.env_remove("KDBG_CC").envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+            .env_remove("KDBG_CC")
+            .env("KDBG_CCACHE", "0")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(cache) = &self.cache {
             command.env("KDBG_CACHE_DIR", cache);
         }
