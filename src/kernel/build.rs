@@ -187,6 +187,7 @@ impl Workshop<'_> {
             output = self.drive(&make(targets), &mut tick)?;
         }
         if output.status.success() {
+            unfinished::settle(&self.objects)?;
             let ccache = ccache.as_ref().map(Ccache::summary);
             return Ok(Compiled { vmlinux: self.objects.join("vmlinux"), ccache });
         }
@@ -273,13 +274,16 @@ mod tests {
 
     /// A tree whose Makefile says, when asked for `vmlinux`, what this test wants; and what compiling it comes to.
     fn compile(rule: &str, cancel: &Cancel) -> (Result<Compiled>, String) {
-        let folder = tempfile::tempdir().unwrap();
+        compile_in(tempfile::tempdir().unwrap().path(), rule, cancel)
+    }
+
+    fn compile_in(folder: &Path, rule: &str, cancel: &Cancel) -> (Result<Compiled>, String) {
         let makefile = format!("prepare:\n\t@echo preparing\nvmlinux:\n\t{rule}\n");
-        fs::write(folder.path().join("Makefile"), makefile).unwrap();
+        fs::write(folder.join("Makefile"), makefile).unwrap();
         let source =
-            KernelSource { id: "x".into(), workplace: "x".into(), tree: folder.path().into(), version: "9.9.1".into() };
-        let log = folder.path().join("build.log");
-        let (objects, events) = (folder.path().join("objects"), Events::none());
+            KernelSource { id: "x".into(), workplace: "x".into(), tree: folder.into(), version: "9.9.1".into() };
+        let log = folder.join("build.log");
+        let (objects, events) = (folder.join("objects"), Events::none());
         fs::create_dir(&objects).unwrap();
         let workshop =
             Workshop { source: &source, objects, debuggable: &[], log: log.clone(), events: &events, cancel };
@@ -298,13 +302,17 @@ mod tests {
 
     #[test]
     fn an_interrupted_build_keeps_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("build.log");
         let cancel = Cancel::default();
         let flag = cancel.flag();
         let later = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(500));
+            while !fs::read_to_string(&log).is_ok_and(|log| log.contains("begun\n")) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             flag.store(true, std::sync::atomic::Ordering::Relaxed);
         });
-        let (result, log) = compile("@echo begun; sleep 60", &cancel);
+        let (result, log) = compile_in(folder.path(), "@echo begun; sleep 60", &cancel);
         later.join().unwrap();
         assert_eq!(result.unwrap_err().kind, ErrorKind::Interrupted);
         assert!(log.contains("begun\n"), "{log}");

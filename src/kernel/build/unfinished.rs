@@ -35,11 +35,20 @@ pub(super) fn mark(objects: &Path) -> Result<()> {
     fs::write(&path, boot()).or_host(format!("write {}", path.display()))
 }
 
-/// Takes the mark away, when all that was made is on the disk.
+/// Takes the mark away. One too many costs time, no more.
 pub(super) fn unmark(objects: &Path) {
-    // A mark too many costs time, no more.
-    let _ = fs::File::open(objects).map(rustix::fs::syncfs);
     let _ = fs::remove_file(objects.join(MARK));
+}
+
+/// Brings all that was made to the disk, where no crash of the machine takes it away.
+///
+/// # Errors
+/// As [`mark`].
+pub(super) fn settle(objects: &Path) -> Result<()> {
+    mark(objects)?;
+    let _ = fs::File::open(objects).map(rustix::fs::syncfs);
+    unmark(objects);
+    Ok(())
 }
 
 /// Deletes what may be half-written, if the mark stands.
