@@ -128,7 +128,9 @@ impl<T> IoContext<T> for std::io::Result<T> {
     fn or_host(self, doing: impl fmt::Display) -> Result<T> {
         self.map_err(|error| {
             let hint = match error.kind() {
-                std::io::ErrorKind::StorageFull => Some("free some space; `kdbg doctor` shows how much is left"),
+                std::io::ErrorKind::StorageFull => Some(
+                    "free some space: `kdbg cache gc` deletes what kdbg has not used for long, `kdbg doctor` shows how much is left",
+                ),
                 std::io::ErrorKind::PermissionDenied => Some("check who owns that folder and whether it is writable"),
                 std::io::ErrorKind::ReadOnlyFilesystem => {
                     Some("set KDBG_CACHE_DIR (cache) or --out (runs) to a folder that can be written")

@@ -10,6 +10,7 @@ mod hold;
 mod inventory;
 mod run_dir;
 pub mod seal;
+pub mod space;
 mod staging;
 
 use std::collections::BTreeMap;
@@ -69,7 +70,7 @@ impl Cache {
     /// As [`Cache::open`].
     pub fn at(root: PathBuf) -> Result<Cache> {
         let hint = |error: Error| {
-            error.hint(format!("set {CACHE_VARIABLE} to a folder with 6 GiB of space that you can write"))
+            error.hint(format!("set {CACHE_VARIABLE} to a folder with 3 GiB of space that you can write"))
         };
         let cache = Self::unproved(root);
         for folder in ["sources", "objects", "kernels", "images", "locks", "staging"] {

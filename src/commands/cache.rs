@@ -5,11 +5,11 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::table::{ago, aligned, size, to_the_right};
+use super::table::{ago, aligned, to_the_right};
 use crate::cli::GcArgs;
 use crate::error::{IoContext, Result};
 use crate::kernel::{self, source::KernelSource};
-use crate::report::text::{plural, printable};
+use crate::report::text::{plural, printable, size};
 use crate::store::gc::{Fate, Policy, Reason, plan};
 use crate::store::{Cache, Item, Kind};
 use crate::ui;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use console::Style;
 use serde_json::json;
 
-use super::table::{aligned, size};
+use super::table::aligned;
 use crate::cli::DoctorArgs;
 use crate::error::{IoContext, Result};
 use crate::event::{Cancel, Events};
@@ -20,11 +20,12 @@ use crate::host::needs::{Purpose, needs_for};
 use crate::host::packages::{Manager, Plan};
 use crate::host::probe::{Finding, Verdict};
 use crate::host::system::System;
+use crate::report::text::size;
 use crate::store::Cache;
 use crate::{builtin, kernel, ui};
 
-/// Less than this in the cache's file system does not hold a source, its objects and a filed kernel.
-const ENOUGH_DISK: u64 = 6 << 30;
+/// What is in the cache while a distribution's kernel is filed; a source, its objects and what is built of it take less.
+const ENOUGH_DISK: u64 = 3 << 30;
 
 /// The kernel whose source and build tools are looked for: that of the repository's recipes.
 const DEFAULT_KERNEL: &str = "6.1";
@@ -198,7 +199,7 @@ mod tests {
             findings: needs.into_iter().map(|need| Finding { verdict: verdict(&need.id), need }).collect(),
             facts: Facts {
                 cache: "/cache".into(),
-                free_disk: Some(5 << 30),
+                free_disk: Some(2 << 30),
                 available_memory: Some(512 << 20),
                 cpus: 2,
                 kvm: KvmDevice::NoPermission { group: "kvm".into() },
@@ -218,7 +219,7 @@ mod tests {
           qemu-system-x86_64  -      boots the guest                missing
 
           KVM       /dev/kvm is there, for the group `kvm` only: join it
-          disk      5.0 GiB free (a kernel takes up to 6.0 GiB) at /cache
+          disk      2.0 GiB free (a kernel takes up to 3.0 GiB) at /cache
           memory    512 MiB free
           CPUs      2
           packages  apt-get on Debian GNU/Linux 12

@@ -6,16 +6,6 @@ use console::{measure_text_width, pad_str};
 
 use crate::report::text::plural;
 
-/// Bytes in the largest binary unit of which there is one.
-#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
-pub(super) fn size(bytes: u64) -> String {
-    match bytes {
-        0x4000_0000.. => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
-        0x10_0000.. => format!("{} MiB", bytes >> 20),
-        _ => format!("{} KiB", bytes.div_ceil(1 << 10)),
-    }
-}
-
 /// How long ago something was.
 pub(super) fn ago(age: Duration) -> String {
     let minutes = age.as_secs() / 60;
@@ -53,9 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_ages_are_said_in_their_largest_unit() {
-        let sizes = [0, 1, 1 << 20, (3 << 30) / 2].map(size);
-        assert_eq!(sizes, ["0 KiB", "1 KiB", "1 MiB", "1.5 GiB"]);
+    fn ages_are_said_in_their_largest_unit() {
         let ages = [59, 60, 7200, 3 * 86_400].map(|seconds| ago(Duration::from_secs(seconds)));
         assert_eq!(ages, ["just now", "1 minute ago", "2 hours ago", "3 days ago"]);
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::system::System;
-use crate::error::{IoContext, Result};
+use crate::store::space;
 
 /// What the machine has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,7 +60,7 @@ impl Facts {
     pub fn gather(system: &System) -> Facts {
         Facts {
             cache: system.cache().to_owned(),
-            free_disk: free_disk(system.cache()).ok(),
+            free_disk: space::free(system.cache()).ok(),
             available_memory: fs::read_to_string(system.file("/proc/meminfo")).ok().and_then(|text| available(&text)),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             kvm: KvmDevice::look(system),
@@ -82,15 +82,6 @@ impl KvmDevice {
             },
         }
     }
-}
-
-/// The bytes this user may still write to the file system that `path` is, or will be, on.
-pub fn free_disk(path: &Path) -> Result<u64> {
-    let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
-    let statistics = rustix::fs::statvfs(existing)
-        .map_err(std::io::Error::from)
-        .or_host(format!("see the free space at {}", existing.display()))?;
-    Ok(statistics.f_bavail.saturating_mul(statistics.f_frsize))
 }
 
 /// `MemAvailable` of `/proc/meminfo`, in bytes.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
 use crate::process::Tool;
-use crate::store::Cache;
+use crate::store::{Cache, space};
 
 /// Debian's own keys.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -94,14 +94,28 @@ impl Apt {
         Ok(if said.status.success() { names.collect() } else { Vec::new() })
     }
 
-    /// Downloads a package into `folder` and returns the `.deb`. apt checks its hash; progress is in bytes, as part of
-    /// [`Phase::Fetch`].
+    /// How large a package is, in bytes, if apt says so.
+    ///
+    /// # Errors
+    /// apt cannot be run.
+    pub fn size(&self, package: &str, cancel: &Cancel) -> Result<Option<u64>> {
+        let said = self.get(&["--print-uris", "download", package]).output(cancel)?;
+        Ok(size_of(&said.text))
+    }
+
+    /// Downloads a package of `size` bytes into `folder` and returns the `.deb`. apt checks its hash; progress is in bytes,
+    /// as part of [`Phase::Fetch`].
     ///
     /// # Errors
     /// apt does not know the package or cannot fetch it.
-    pub fn download(&self, package: &str, folder: &Path, events: &Events, cancel: &Cancel) -> Result<PathBuf> {
-        let asked = self.get(&["--print-uris", "download", package]).output(cancel)?;
-        let size = size_of(&asked.text);
+    pub fn download(
+        &self,
+        package: &str,
+        size: Option<u64>,
+        folder: &Path,
+        events: &Events,
+        cancel: &Cancel,
+    ) -> Result<PathBuf> {
         // Each line of apt's status is `dlstatus:FILE:PERCENT:TEXT`.
         let fetch = self.get(&["-o", "APT::Status-Fd=1", "-q", "download", package]);
         let said = fetch.directory(folder).deadline(Duration::from_secs(3600)).run(cancel, |line| {
@@ -116,6 +130,9 @@ impl Apt {
         }
         let lines: Vec<&str> = said.text.lines().filter(|line| !line.starts_with("dlstatus:")).collect();
         let last = lines[lines.len().saturating_sub(3)..].join("\n");
+        if let Some(full) = space::full(&said.text, format!("fetching {package}")) {
+            return Err(full);
+        }
         Err(Error::kernel(format!("apt-get cannot download {package}: {last}"))
             .hint("check the network; if the package is not there any more, `apt-get update` says what is"))
     }

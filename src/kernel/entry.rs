@@ -10,8 +10,8 @@ use super::modules::Modules;
 use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
-use crate::process::Tool;
-use crate::store::{Cache, seal};
+use crate::process::{Tool, ToolOutput};
+use crate::store::{Cache, seal, space};
 
 /// The full vmlinux, indexed for GDB.
 pub(super) const VMLINUX: &str = "vmlinux";
@@ -133,7 +133,7 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
     for tool in [strip, index] {
         let output = tool.output(cancel)?;
         if !output.status.success() {
-            return Err(Error::kernel(format!("`{}` failed: {}", tool.line(), output.tail(3))));
+            return Err(failed(&tool, &output));
         }
     }
     match &made.modules {
@@ -157,6 +157,11 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
     stage.publish(&folder(cache, key))
 }
 
+fn failed(tool: &Tool, output: &ToolOutput) -> Error {
+    let other = || Error::kernel(format!("`{}` failed: {}", tool.line(), output.tail(3)));
+    space::full(&output.text, "filing the kernel").unwrap_or_else(other)
+}
+
 /// Puts the modules into an entry, as [`Modules`] wants them: as they were linked, and without debug information.
 fn file_modules(objects: &Path, modules: &[String], entry: &Path, cancel: &Cancel) -> Result<()> {
     let guest = entry.join("modules");
@@ -177,7 +182,7 @@ fn file_modules(objects: &Path, modules: &[String], entry: &Path, cancel: &Cance
         let strip = Tool::new("strip").args(["--strip-debug", "-o"]).arg(&stripped).arg(&full);
         let output = strip.output(cancel)?;
         if !output.status.success() {
-            return Err(Error::kernel(format!("`{}` failed: {}", strip.line(), output.tail(3))));
+            return Err(failed(&strip, &output));
         }
     }
     Ok(())

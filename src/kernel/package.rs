@@ -19,6 +19,10 @@ use crate::store::Cache;
 use apt::{Pair, Unfound};
 use unpacked::Unpacked;
 
+/// How much larger than its packages a kernel is while it is filed: the packages, what is in them, and vmlinux twice more
+/// without its relocations. Measured: 9.4 for Debian's cloud kernel, of which half stays.
+const WHILE_FILED: u64 = 10;
+
 /// How many packages an error lists at most.
 const LISTED: usize = 12;
 
@@ -105,10 +109,11 @@ fn file(pair: &Pair, key: &str, cache: &Cache, events: &Events, cancel: &Cancel)
         std::fs::create_dir(folder).or_host(format!("make {}", folder.display()))?;
     }
     let name = format!("{} {}", pair.image.package, pair.version);
+    let size = pair.image.file.size + pair.debug.file.size;
+    cache.needs_room(size.saturating_mul(WHILE_FILED), format!("fetching and filing {name}"))?;
     events.phase(Phase::Fetch, format!("{name} and its debug information"), || {
         apt::download(pair, &packages, events, cancel)?;
-        let megabytes = (pair.image.file.size + pair.debug.file.size) / 1_000_000;
-        Ok(((), format!("{name} ({megabytes} MB)")))
+        Ok(((), format!("{name} ({} MB)", size / 1_000_000)))
     })?;
     let unpacked = events.phase(Phase::Unpack, &name, || {
         let unpacked = Unpacked::unpack(&packages, &tree, cancel)?;

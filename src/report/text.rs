@@ -87,9 +87,25 @@ pub fn list(items: &[String]) -> String {
     }
 }
 
+/// Bytes in the largest binary unit of which there is one.
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0x4000_0000.. => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+        0x10_0000.. => format!("{} MiB", bytes >> 20),
+        _ => format!("{} KiB", bytes.div_ceil(1 << 10)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_said_in_their_largest_unit() {
+        let sizes = [0, 1, 1 << 20, (3 << 30) / 2].map(size);
+        assert_eq!(sizes, ["0 KiB", "1 KiB", "1 MiB", "1.5 GiB"]);
+    }
 
     #[test]
     fn nothing_that_steers_a_terminal_comes_through() {

@@ -90,7 +90,7 @@ impl Cache {
 }
 
 /// What `path` and all below it take on the disk. What has several names is counted where it is met first.
-fn disk_usage(path: &Path, counted: &mut HashSet<(u64, u64)>) -> u64 {
+pub(super) fn disk_usage(path: &Path, counted: &mut HashSet<(u64, u64)>) -> u64 {
     let (mut bytes, mut left) = (0, vec![path.to_path_buf()]);
     while let Some(path) = left.pop() {
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };

@@ -173,8 +173,14 @@ impl Place {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kdbg"));
+        command.args(args);
+        self.surround(command)
+    }
+
+    /// Gives a command what surrounds kdbg here.
+    fn surround(&self, mut command: Command) -> Command {
         let private = self.path().join("private");
-        command.args(args).current_dir(self.path()).env("PATH", &self.path);
+        command.current_dir(self.path()).env("PATH", &self.path);
         command.env("XDG_RUNTIME_DIR", &private).env("TMPDIR", &private);
         // No test asks kernel.org: nobody listens there.
         command.env("KDBG_KERNEL_MIRROR", self.mirror.as_deref().unwrap_or("http://127.0.0.1:9"));
@@ -193,6 +199,26 @@ impl Place {
     /// Starts kdbg.
     pub(crate) fn kdbg(&self, args: &[&str]) -> Running {
         Running::start(self.command(args), self.out(), Reader::Patient)
+    }
+
+    /// Starts kdbg where `folder` of the cache is a disk of its own, as small as this (`64k`), which is gone afterwards.
+    /// None where this user may mount nothing.
+    pub(crate) fn kdbg_with_small_disk(&self, folder: &str, size: &str, args: &[&str]) -> Option<Running> {
+        let folder = self.path().join("cache").join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        let mounted = |program: &str, args: &[&str]| {
+            let mut command = Command::new("unshare");
+            let script = format!("mount -t tmpfs -o size={size} tmpfs '{}' && exec \"$@\"", folder.display());
+            command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh", program]).args(args);
+            command
+        };
+        let tried = mounted("true", &[]).output().unwrap();
+        if !tried.status.success() {
+            eprintln!("skipped: no disk can be mounted: {}", String::from_utf8_lossy(&tried.stderr).trim());
+            return None;
+        }
+        let command = self.surround(mounted(env!("CARGO_BIN_EXE_kdbg"), args));
+        Some(Running::start(command, self.out(), Reader::Patient))
     }
 
     /// Starts kdbg; whoever reads its standard output goes away after the first line.

@@ -25,7 +25,7 @@ const HOST: [Known; 5] = [
     known(
         &["No space left on device"],
         "the disk is full",
-        "free some space, or move the cache with KDBG_CACHE_DIR; nothing half-made was filed",
+        "free some space (`kdbg cache gc`), or move the cache with KDBG_CACHE_DIR; nothing half-made was filed",
     ),
     known(
         &["Disk quota exceeded"],

@@ -9,6 +9,7 @@ use super::control::{self, Download, Stanza};
 use crate::error::{Error, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
 use crate::process::Tool;
+use crate::store::space;
 
 /// How long a download may take, in all.
 const DOWNLOAD: Duration = Duration::from_secs(3600);
@@ -111,6 +112,9 @@ pub(super) fn download(pair: &Pair, folder: &Path, events: &Events, cancel: &Can
     let output = while_watching(folder, total, events, || fetch.output(cancel))?;
     if output.status.success() {
         return Ok(());
+    }
+    if let Some(full) = space::full(&output.text, format!("fetching {}", pair.image.package)) {
+        return Err(full);
     }
     let error = Error::kernel(format!("`{}` failed: {}", fetch.line(), output.tail(2)));
     Err(error.hint("if the package has left the server since, `apt-get update` tells apt what there is now"))

@@ -8,6 +8,7 @@ use super::super::kconfig::Options;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::process::Tool;
+use crate::store::space;
 
 /// Where kernels have their modules, before and since Debian moved `/lib` into `/usr`.
 const MODULES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
@@ -22,10 +23,6 @@ pub(super) struct Unpacked {
     pub(super) release: String,
 }
 
-/// What to do when the disk is full.
-const FULL: &str = "such a kernel takes about 3 GiB while it is filed, and half of that in the end: \
-                    free some, or move the cache with KDBG_CACHE_DIR";
-
 impl Unpacked {
     /// Unpacks the packages that are in the folder `packages`.
     ///
@@ -38,8 +35,8 @@ impl Unpacked {
             let output = unpack.output(cancel)?;
             if !output.status.success() {
                 let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if output.text.contains("No space left on device") {
-                    return Err(Error::host(format!("the disk is full while unpacking {name}")).hint(FULL));
+                if let Some(full) = space::full(&output.text, format!("unpacking {name}")) {
+                    return Err(full);
                 }
                 return Err(Error::kernel(format!("the package {name} cannot be unpacked: {}", output.tail(2))));
             }

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Phase;
 use crate::kernel::apt::Apt;
 use crate::process::Tool;
+use crate::store::space;
 
 /// Where Debian's `linux-source-*` packages put their archive when they are installed.
 const INSTALLED: &str = "/usr/src";
@@ -196,13 +197,18 @@ impl Search {
 
 /// Fetches `package` into `folder` and takes the archive out of it. Returns the archive and the id of the source.
 fn download(package: &str, apt: &Apt, folder: &Path, shop: &Shop<'_>) -> Result<(PathBuf, String)> {
+    let size = apt.size(package, shop.cancel)?;
+    // The package, the archive in it, and the tree.
+    let needed = size.unwrap_or_default() * (2 + unpack::Packing::Xz.factor());
+    shop.cache.needs_room(needed, format!("fetching and unpacking {package}"))?;
     shop.events.phase(Phase::Fetch, format!("{package} by apt-get download"), || {
-        let deb = apt.download(package, folder, shop.events, shop.cancel)?;
+        let deb = apt.download(package, size, folder, shop.events, shop.cancel)?;
         let id = file_name(&deb).trim_end_matches(".deb").replace("_all", "");
         let extract = Tool::new("dpkg-deb").arg("-x").arg(&deb).arg(folder).deadline(Duration::from_secs(600));
         let output = extract.output(shop.cancel)?;
         if !output.status.success() {
-            return Err(unpack::damaged(&deb, &output.tail(2)));
+            let full = space::full(&output.text, format!("unpacking {}", deb.display()));
+            return Err(full.unwrap_or_else(|| unpack::damaged(&deb, &output.tail(2))));
         }
         let archive = folder.join("usr/src").join(format!("{package}.tar.xz"));
         let size = fs::metadata(&archive).map_err(|_| no_archive(package))?.len();

@@ -8,6 +8,7 @@ use super::{KernelSource, Shop, Supplier, unpack};
 use crate::error::{Error, Result};
 use crate::event::Phase;
 use crate::process::Tool;
+use crate::store::space;
 
 /// Longest a fetch may take; one revision of a kernel is about 250 MB.
 const FETCH: Duration = Duration::from_secs(3600);
@@ -76,6 +77,9 @@ impl Repository {
     }
 
     fn failed(&self, what: &str, said: &str) -> Error {
+        if let Some(full) = space::full(said, format!("exporting {}, revision {}", self.address, self.revision)) {
+            return full;
+        }
         let colon = if said.is_empty() { "" } else { ": " };
         Error::kernel(format!("{}, revision {}: git {what}{colon}{said}", self.address, self.revision))
             .hint(format!("`git ls-remote {}` shows the branches and tags that there are", self.address))

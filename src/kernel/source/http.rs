@@ -134,6 +134,13 @@ impl<'a> Client<'a> {
         };
         let mut done = if resumed { had } else { 0 };
         let total = response.body().content_length().map(|length| done + length);
+        if let Some(total) = total {
+            // Nothing else than the usual kind of archive is that large.
+            let unpacked = total.saturating_mul(unpack::Packing::Xz.factor());
+            self.shop
+                .cache
+                .needs_room((total - done).saturating_add(unpacked), format!("fetching and unpacking {url}"))?;
+        }
         let end = self.transfer(response, &mut |chunk| {
             file.write_all(chunk).or_host(doing())?;
             done += chunk.len() as u64;

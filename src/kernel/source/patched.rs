@@ -11,6 +11,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::event::Phase;
 use crate::process::Tool;
 use crate::recipe::{Loaded, Patch};
+use crate::store::space;
 
 /// Another source, and what is changed in it.
 pub(super) struct Patched<'a> {
@@ -51,9 +52,9 @@ impl Patched<'_> {
             let copy = Tool::new("cp").args(["-a", "--reflink=auto", "--"]).arg(&base.tree).arg(&tree);
             let said = copy.deadline(Duration::from_secs(1800)).output(shop.cancel)?;
             if !said.status.success() {
-                return Err(Error::host(format!("cannot copy {}: {}", base.tree.display(), said.tail(1))).hint(
-                    "a copy of a kernel's source takes 1.5 GB; free some space, or move the cache with KDBG_CACHE_DIR",
-                ));
+                let full = space::full(&said.text, format!("copying {}, to patch it", base.tree.display()));
+                let other = || Error::host(format!("cannot copy {}: {}", base.tree.display(), said.tail(1)));
+                return Err(full.unwrap_or_else(other));
             }
             for (index, patch) in self.patches.iter().enumerate() {
                 let file = stage.path().join("patch");

@@ -3,7 +3,7 @@
 //! What the archive says of itself is not believed: a path or a link that leads out of the tree is refused.
 
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -12,6 +12,7 @@ use super::{KernelSource, Shop};
 use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Event, Events, Phase, Unit};
+use crate::store::space;
 
 pub(super) fn damaged(archive: &Path, said: &str) -> Error {
     let name = archive.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -46,6 +47,8 @@ pub(super) fn hash(path: &Path) -> Result<String> {
 /// The archive is damaged or not a kernel tree, or the disk is full; nothing stays in the cache then.
 pub(super) fn unpack(archive: &Path, id: &dyn Fn(&str) -> String, shop: &Shop<'_>) -> Result<KernelSource> {
     let name = archive.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let packed = fs::metadata(archive).map_or(0, |metadata| metadata.len());
+    shop.cache.needs_room(packed * packing(archive)?.factor(), format!("unpacking {name}"))?;
     shop.events.phase(Phase::Unpack, name, || {
         let stage = shop.cache.stage()?;
         extract(archive, stage.path(), shop)?;
@@ -61,11 +64,7 @@ pub(super) fn unpack(archive: &Path, id: &dyn Fn(&str) -> String, shop: &Shop<'_
 
 fn extract(archive: &Path, target: &Path, shop: &Shop<'_>) -> Result<()> {
     let broken = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::StorageFull => {
-            Error::host(format!("the disk is full while unpacking {}", archive.display())).hint(
-                "a kernel source and its build take about 4 GiB; free some, or move the cache with KDBG_CACHE_DIR",
-            )
-        }
+        std::io::ErrorKind::StorageFull => space::disk_is_full(format!("unpacking {}", archive.display())),
         _ => damaged(archive, &innermost(&error)),
     };
     let mut reader = tar::Archive::new(decoder(archive, shop.events)?);
@@ -113,29 +112,57 @@ fn hostile(archive: &Path, path: &Path) -> Error {
         .hint("no kernel is packed like that: do not trust this archive")
 }
 
-/// The tar stream in an archive, whatever it is compressed with.
-fn decoder<'e>(archive: &Path, events: &'e Events) -> Result<Box<dyn Read + 'e>> {
+/// How an archive is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    Xz,
+    Gzip,
+    Plain,
+}
+
+impl Packing {
+    /// How much larger a kernel's tree is on the disk. Measured: 10.8 and 11.2 for Linux 6.1 and 6.12 as `.tar.xz`.
+    pub(super) fn factor(self) -> u64 {
+        match self {
+            Packing::Xz => 11,
+            Packing::Gzip => 7,
+            Packing::Plain => 1,
+        }
+    }
+}
+
+/// How it is compressed, by its content.
+fn packing(archive: &Path) -> Result<Packing> {
     let doing = || format!("read {}", archive.display());
-    let mut file = File::open(archive).or_host(doing())?;
     let mut beginning = Vec::new();
-    (&mut file).take(264).read_to_end(&mut beginning).or_host(doing())?;
-    file.rewind().or_host(doing())?;
-    let total = file.metadata().map(|metadata| metadata.len()).ok();
-    let counted = Counted { inner: BufReader::with_capacity(1 << 20, file), done: 0, said: 0, total, events };
+    File::open(archive).or_host(doing())?.take(264).read_to_end(&mut beginning).or_host(doing())?;
     if beginning.starts_with(b"\xfd7zXZ\0") {
-        return Ok(Box::new(liblzma::read::XzDecoder::new_multi_decoder(counted)));
+        return Ok(Packing::Xz);
     }
     if beginning.starts_with(b"\x1f\x8b") {
-        return Ok(Box::new(flate2::read::MultiGzDecoder::new(counted)));
+        return Ok(Packing::Gzip);
     }
     if beginning.get(257..262) == Some(b"ustar") {
-        return Ok(Box::new(counted));
+        return Ok(Packing::Plain);
     }
     if beginning.len() < 264 && archive.extension().is_some_and(|extension| extension == "xz" || extension == "gz") {
         return Err(damaged(archive, "it is nearly empty"));
     }
     Err(Error::kernel(format!("{} is not an archive that kdbg unpacks", archive.display()))
         .hint("name a kernel tree packed as .tar.xz, .tar.gz or .tar"))
+}
+
+/// The tar stream in an archive, whatever it is compressed with.
+fn decoder<'e>(archive: &Path, events: &'e Events) -> Result<Box<dyn Read + 'e>> {
+    let packing = packing(archive)?;
+    let file = File::open(archive).or_host(format!("read {}", archive.display()))?;
+    let total = file.metadata().map(|metadata| metadata.len()).ok();
+    let counted = Counted { inner: BufReader::with_capacity(1 << 20, file), done: 0, said: 0, total, events };
+    Ok(match packing {
+        Packing::Xz => Box::new(liblzma::read::XzDecoder::new_multi_decoder(counted)),
+        Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(counted)),
+        Packing::Plain => Box::new(counted),
+    })
 }
 
 fn innermost(error: &std::io::Error) -> String {
