@@ -9,5 +9,7 @@ pub mod client;
 pub mod collect;
 pub mod mi;
 pub mod modules;
+mod registers;
+mod stack;
 pub mod symbols;
 mod variables;

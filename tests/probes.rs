@@ -85,3 +85,26 @@ fn too_much_output_is_cut_where_it_was_written_and_warned_of() {
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("step `flood` wrote too much: 451424 bytes"), "{warnings}");
 }
+
+#[test]
+fn the_stack_of_an_interrupt_goes_on_in_what_it_interrupted() {
+    let text = recipe(&["{ name: be busy, run: 'i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done' }"])
+        .replace("name: rst, at: tcp_v4_send_reset", "name: tick, at: update_process_times, stack: 99, limit: 4");
+    let _slot = slot();
+    let report = Place::new().run(&text).assert_passed();
+    assert_eq!(report["warnings"], Value::Array(vec![]));
+    assert_eq!(probes_of_hits(&report), ["tick"; 4]);
+    for hit in report["hits"].as_array().unwrap() {
+        let frames = hit["frames"].as_array().unwrap();
+        let symbols: Vec<&str> = frames.iter().map(|frame| frame["symbol"].as_str().unwrap()).collect();
+        let entry = symbols.iter().position(|symbol| symbol.starts_with("asm_")).expect("an interrupt's entry");
+        // A program was interrupted, or the kernel: then the whole way down to where that began.
+        let whole = entry + 1 == symbols.len()
+            || ["entry_", "ret_from_fork", "start_kernel", "asm_"]
+                .iter()
+                .any(|end| symbols.last().is_some_and(|symbol| symbol.starts_with(end)));
+        assert!(whole && hit["cut"].is_null(), "{symbols:?}");
+        let levels = frames.iter().map(|frame| frame["level"].as_u64().unwrap());
+        assert!(levels.eq(0..symbols.len() as u64), "{symbols:?}");
+    }
+}

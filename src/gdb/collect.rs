@@ -6,24 +6,28 @@ use std::time::Instant;
 use super::answer::Answer;
 use super::breakpoints::{Place, Program};
 use super::client::{Gdb, Stop};
-use super::mi::{self, Values, number};
-use super::variables::{self, KERNEL_HALF, RawVariable, Storage};
+use super::mi::{self, number};
+use super::stack::{Piece, Reader, Stack};
+use super::variables;
 use crate::error::Result;
 use crate::event::{Cancel, millis};
 use crate::recipe::types::ProbeSpec;
-use crate::report::model::{Context, Cost, Frame, Hit, Task, Var, Why};
+use crate::report::model::{Context, Cost, Hit, Task, Var};
 
 /// Where this kernel keeps its per-CPU facts; the names moved between versions, so they are asked for once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerCpu {
     current_task: Option<&'static str>,
     preempt_count: Option<&'static str>,
+    interrupt_stack: Option<&'static str>,
 }
 
 /// Names of the current task's per-CPU variable: up to 6.1 and from 6.15, and in between.
 const CURRENT_TASK: [&str; 2] = ["current_task", "pcpu_hot.current_task"];
 /// Names of the preemption count's per-CPU variable.
 const PREEMPT_COUNT: [&str; 2] = ["__preempt_count", "pcpu_hot.preempt_count"];
+/// Names of the per-CPU pointer to the top of the interrupt stack.
+const INTERRUPT_STACK: [&str; 2] = ["hardirq_stack_ptr", "pcpu_hot.hardirq_stack_ptr"];
 
 impl PerCpu {
     /// Finds the names in the program that GDB has loaded.
@@ -36,7 +40,11 @@ impl PerCpu {
             let answers = gdb.batch(&commands, cancel)?;
             Ok(names.into_iter().zip(answers).find(|(_, answer)| answer.value().is_some()).map(|(name, _)| name))
         };
-        Ok(PerCpu { current_task: first_known(CURRENT_TASK)?, preempt_count: first_known(PREEMPT_COUNT)? })
+        Ok(PerCpu {
+            current_task: first_known(CURRENT_TASK)?,
+            preempt_count: first_known(PREEMPT_COUNT)?,
+            interrupt_stack: first_known(INTERRUPT_STACK)?,
+        })
     }
 
     /// An expression for the current task of `cpu`.
@@ -82,10 +90,7 @@ pub struct Collector<'a> {
     /// Where names and files are looked up.
     pub program: Program<'a>,
     per_cpu: PerCpu,
-    /// Whether the kernel has files in which a variable that is not set holds a pattern.
-    patterned: bool,
-    /// What the compiler says of a local, by frame place and name.
-    storage: BTreeMap<(String, String), Storage>,
+    stacks: Reader,
     complained: BTreeSet<(String, String)>,
     complaints: Vec<String>,
 }
@@ -94,14 +99,8 @@ impl<'a> Collector<'a> {
     /// A collector for the program that GDB has loaded; `patterned` if some of it is
     /// [debuggable](crate::recipe::KernelSpec::debuggable).
     pub fn new(program: Program<'a>, per_cpu: PerCpu, patterned: bool) -> Self {
-        Collector {
-            program,
-            per_cpu,
-            patterned,
-            storage: BTreeMap::new(),
-            complained: BTreeSet::new(),
-            complaints: Vec::new(),
-        }
+        let stacks = Reader { interrupt_stack: per_cpu.interrupt_stack, patterned, storage: BTreeMap::new() };
+        Collector { program, per_cpu, stacks, complained: BTreeSet::new(), complaints: Vec::new() }
     }
 
     /// Whether `condition` holds at a stop; GDB's words if that cannot be told.
@@ -149,18 +148,19 @@ impl<'a> Collector<'a> {
         let start = Instant::now();
         let thread = stop.thread.unwrap_or(1);
         let cpu = u32::try_from(thread.saturating_sub(1)).unwrap_or(0);
-        let frames = format!("-stack-list-frames --thread {thread} 0 {}", probe.stack.saturating_sub(1));
+        let limit = usize::try_from(probe.stack).unwrap_or(usize::MAX);
+        let innermost = Piece { cpu, thread, base: 0, function: entry.is_some(), limit };
         let facts = self.fact_expressions(cpu);
-        let mut commands = vec![frames];
+        let mut commands = vec![innermost.list()];
         commands.extend(facts.iter().map(|fact| evaluate(thread, fact.as_deref().unwrap_or("0/0"))));
         commands.extend(probe.show.values().map(|expression| evaluate(thread, expression)));
         let mut answers = gdb.batch(&commands, cancel)?.into_iter();
-        let stack = answers.next().map(Answer::ok).and_then(std::result::Result::ok).unwrap_or_default();
+        let list = answers.next().map(Answer::ok).and_then(std::result::Result::ok).unwrap_or_default();
         let facts: Vec<Answer> = answers.by_ref().take(facts.len()).collect();
         let answers: Vec<(&String, Answer)> = probe.show.keys().zip(answers).collect();
         answers.iter().for_each(|(name, answer)| self.complain(&probe.name, name, answer));
         let shown = answers.into_iter().map(|(name, answer)| shown(name, answer)).collect();
-        let mut frames = self.frames(gdb, thread, &stack, entry.is_some(), cancel)?;
+        let Stack { mut frames, cut } = self.stacks.read(gdb, &self.program, innermost, &list, cancel)?;
         if let (Some(place), Some(frame)) = (entry, frames.first_mut().filter(|frame| frame.offset == Some(0))) {
             (frame.file, frame.line) = (Some(place.file.clone()), Some(place.line));
         }
@@ -172,6 +172,7 @@ impl<'a> Collector<'a> {
             context: facts[3].value().and_then(number_or_negative).map(context),
             jiffies: facts[4].value().and_then(number),
             frames,
+            cut,
             shown,
             decoded: Vec::new(),
             returned: None,
@@ -185,136 +186,6 @@ impl<'a> Collector<'a> {
         let member = |name: &str| task.as_ref().map(|task| format!("{task}->{name}"));
         [member("comm"), member("pid"), member("tgid"), self.per_cpu.preempt_count(cpu), Some("jiffies_64".into())]
     }
-
-    fn frames(
-        &mut self,
-        gdb: &mut Gdb,
-        thread: u64,
-        stack: &Values,
-        function: bool,
-        cancel: &Cancel,
-    ) -> Result<Vec<Frame>> {
-        let mut raw = stack.tuples("stack");
-        // The unwinder goes on past the kernel's entry, to addresses that are no kernel code.
-        while raw.last().is_some_and(|frame| frame.number("addr").is_none_or(|address| address < KERNEL_HALF)) {
-            raw.pop();
-        }
-        let doubtful = doubtful(&raw);
-        let ask = |values: &str, level: usize| {
-            format!("-stack-list-variables --thread {thread} --frame {level} --no-frame-filters {values}")
-        };
-        let commands: Vec<String> =
-            (0..raw.len()).flat_map(|level| [ask("--simple-values", level), ask("--all-values", level)]).collect();
-        let info = doubtful
-            .iter()
-            .map(|level| format!("-interpreter-exec --thread {thread} --frame {level} console \"info frame\""));
-        let commands: Vec<String> = commands.into_iter().chain(info).collect();
-        let mut answers = gdb.batch(&commands, cancel)?;
-        let info = answers.split_off(2 * raw.len());
-        let mut frames = Vec::with_capacity(raw.len());
-        for (level, values) in raw.iter().enumerate() {
-            let (typed, whole) = (&answers[2 * level], &answers[2 * level + 1]);
-            let inlined = match doubtful.iter().position(|doubt| *doubt == level) {
-                Some(doubt) => matches!(&info[doubt], Answer::Done(_, said) if said.contains("inlined into frame")),
-                None => raw.get(level + 1).is_some_and(|next| same_address(values, next)),
-            };
-            frames.push(self.frame(level, values, inlined, &variables::merge(typed, whole)));
-        }
-        self.learn_storage(gdb, thread, &frames, function, cancel)?;
-        self.mark_unset(&mut frames, function);
-        Ok(frames)
-    }
-
-    fn frame(&self, level: usize, values: &Values, inlined: bool, variables: &[RawVariable]) -> Frame {
-        let address = values.number("addr").unwrap_or_default();
-        let symbol = values.text("func").unwrap_or("??").to_string();
-        let (args, locals, hidden) = variables::sort(variables);
-        Frame {
-            level: u32::try_from(level).unwrap_or(u32::MAX),
-            address: format!("{address:#x}"),
-            symbol,
-            offset: self.program.symbols.containing(address).map(|function| address - function.start),
-            file: self.program.file(values),
-            line: values.number("line").and_then(|line| u32::try_from(line).ok()),
-            inlined,
-            args,
-            locals,
-            hidden,
-        }
-    }
-
-    /// Asks what the compiler says of the place of every local that has no value, or can have none yet.
-    fn learn_storage(
-        &mut self,
-        gdb: &mut Gdb,
-        thread: u64,
-        frames: &[Frame],
-        function: bool,
-        cancel: &Cancel,
-    ) -> Result<()> {
-        let unknown: Vec<(u32, (String, String))> = frames
-            .iter()
-            .flat_map(|frame| {
-                let entry = is_entry(frame, function);
-                let asked = frame.locals.iter().filter(move |var| entry || var.why == Some(Why::OptimizedOut));
-                asked.map(|var| (frame.level, (place(frame), var.name.clone())))
-            })
-            .filter(|(_, key)| !self.storage.contains_key(key))
-            .collect();
-        let ask = |(level, (_, name)): &(u32, (String, String))| {
-            format!("-interpreter-exec --thread {thread} --frame {level} console \"info address {name}\"")
-        };
-        let commands: Vec<String> = unknown.iter().map(ask).collect();
-        for ((_, key), answer) in unknown.into_iter().zip(gdb.batch(&commands, cancel)?) {
-            let storage = match answer {
-                Answer::Done(_, said) => Storage::parse(&said),
-                Answer::Refused(_) => Storage::default(),
-            };
-            self.storage.insert(key, storage);
-        }
-        Ok(())
-    }
-
-    /// Tells what is not set yet from what is lost.
-    fn mark_unset(&self, frames: &mut [Frame], function: bool) {
-        for frame in frames {
-            let (place, entry) = (place(frame), is_entry(frame, function));
-            // The return address is one past the call; the call itself is what the frame is at.
-            let at = number(&frame.address).unwrap_or_default().saturating_sub(u64::from(frame.level > 0));
-            for var in &mut frame.locals {
-                if self.patterned && var.value.as_deref().is_some_and(variables::is_unset_pattern) {
-                    (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
-                }
-                let Some(storage) = self.storage.get(&(place.clone(), var.name.clone())) else { continue };
-                let lost = var.why == Some(Why::OptimizedOut);
-                if (lost && storage.begins_after(at)) || (entry && storage.on_stack) {
-                    (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
-                }
-            }
-        }
-    }
-}
-
-/// Whether a frame stands at its function's entry, where no local can have been set: at the first instruction, or, with
-/// a probe on a `function` that is not optimized, behind the prologue, which stores the arguments.
-fn is_entry(frame: &Frame, function: bool) -> bool {
-    frame.level == 0 && (frame.offset == Some(0) || function) && !frame.inlined
-}
-
-/// An inlined function shares its frame, and so its program counter, with the function it was inlined into.
-fn same_address(frame: &Values, next: &Values) -> bool {
-    frame.number("addr") == next.number("addr")
-}
-
-/// Frames that share address *and* name with the next: inlined into a part of itself, or a recursion? GDB is asked.
-fn doubtful(raw: &[&Values]) -> Vec<usize> {
-    let same = |pair: &[&Values]| same_address(pair[0], pair[1]) && pair[0].text("func") == pair[1].text("func");
-    raw.windows(2).enumerate().filter(|(_, pair)| same(pair)).map(|(level, _)| level).collect()
-}
-
-/// What makes a frame's variables the same ones at another hit.
-fn place(frame: &Frame) -> String {
-    format!("{} {}", frame.address, frame.symbol)
 }
 
 fn evaluate(thread: u64, expression: &str) -> String {

@@ -193,6 +193,10 @@ pub struct Hit {
     pub jiffies: Option<u64>,
     /// The stack, innermost frame first.
     pub frames: Vec<Frame>,
+    /// Where and why the stack could not be followed to the kernel's entry; none when it was, or when the probe wanted no
+    /// more frames.
+    #[serde(default)]
+    pub cut: Option<String>,
     /// The recipe's `show` expressions.
     pub shown: Vec<Var>,
     /// Kernel objects that were recognised.
@@ -358,7 +362,7 @@ mod tests {
             (&json["machine"], "accelerator qemu cpus memory forked"),
             (&json["probes"][0], "name at locations hits disarmed"),
             (&json["probes"][0]["locations"][0], "address symbol file line inlined"),
-            (hit, "index probe cpu task context jiffies frames shown decoded returned cost"),
+            (hit, "index probe cpu task context jiffies frames cut shown decoded returned cost"),
             (&hit["task"], "comm pid tgid"),
             (frame, "level address symbol offset file line inlined args locals hidden"),
             (&frame["args"][0], "name type value available why"),

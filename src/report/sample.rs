@@ -106,6 +106,7 @@ pub(crate) fn hit(index: u64) -> Hit {
         context: Some(Context::Softirq),
         jiffies: Some(4_294_937_541),
         frames: stack(),
+        cut: None,
         shown: vec![var("source port", "unsigned short", "47918")],
         decoded: vec![Decoded {
             expression: "skb".into(),

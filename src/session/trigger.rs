@@ -366,6 +366,9 @@ impl Watch<'_, '_, '_, '_> {
             ))
             .hint("gdb-mi.log in the run directory has everything that was said"));
         }
+        if let Some(cut) = &hit.cut {
+            self.journal.warn_once(format!("probe `{}`: a stack is {cut}; what is below it is not known", probe.name));
+        }
         self.journal.hit(index, hit)?;
         if self.journal.hits_of(index) >= u64::from(probe.limit)
             && let Some(armed) = breakpoints.get_mut(index).and_then(Option::take)

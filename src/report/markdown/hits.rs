@@ -85,6 +85,9 @@ fn write_hit(page: &mut Page, hit: &Hit, same_as: Option<u64>, sources: &dyn Sou
         }),
         None => {
             frames::table(page, &hit.frames);
+            if let Some(cut) = &hit.cut {
+                page.paragraph(&format!("**The stack is not whole:** {}.", text(cut)));
+            }
             frames::sources(page, &hit.frames, sources);
         }
     }

@@ -1,0 +1,146 @@
+//! The general registers of a frame: read, put in place of the CPU's, and those of the moment before a stack was left.
+
+use super::client::Gdb;
+use super::mi::number;
+use super::variables::KERNEL_HALF;
+use crate::error::{Error, Result};
+use crate::event::Cancel;
+
+/// GDB's name of a register, and its place in `struct pt_regs`, in words (arch/x86/include/asm/ptrace.h).
+const REGISTERS: [(&str, usize); 17] = [
+    ("rax", 10),
+    ("rbx", 5),
+    ("rcx", 11),
+    ("rdx", 12),
+    ("rsi", 13),
+    ("rdi", 14),
+    ("rbp", 4),
+    ("r8", 9),
+    ("r9", 8),
+    ("r10", 7),
+    ("r11", 6),
+    ("r12", 3),
+    ("r13", 2),
+    ("r14", 1),
+    ("r15", 0),
+    ("rsp", 19),
+    ("rip", 16),
+];
+/// Likewise the code segment's.
+const CODE: usize = 17;
+const RSP: usize = 15;
+const RIP: usize = 16;
+/// The code segments of the kernel, and of 64 and 32 bit programs (arch/x86/include/asm/segment.h).
+const KERNEL_CODE: u64 = 0x10;
+const USER_CODE: [u64; 2] = [0x33, 0x23];
+/// The kernel's interrupt stacks are as large as this.
+const STACK_SIZE: u64 = 0x4000;
+
+/// A frame of a virtual CPU.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope {
+    pub(super) cpu: u32,
+    /// GDB's thread.
+    pub(super) thread: u64,
+    pub(super) frame: usize,
+}
+
+/// Values of the general registers. A frame that is not the innermost does not have all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Registers {
+    values: [Option<u64>; REGISTERS.len()],
+    user: bool,
+}
+
+impl Registers {
+    /// The program counter; 0 if it is not known.
+    pub(super) fn rip(&self) -> u64 {
+        self.values[RIP].unwrap_or_default()
+    }
+
+    /// Whether they are those of a program, not of the kernel.
+    pub(super) fn is_user(&self) -> bool {
+        self.user
+    }
+}
+
+/// The registers of a frame, as far as they can be had; none without stack pointer and program counter.
+///
+/// # Errors
+/// GDB failed.
+pub(super) fn read(gdb: &mut Gdb, scope: Scope, cancel: &Cancel) -> Result<Option<Registers>> {
+    let expressions = REGISTERS.map(|(name, _)| format!("(unsigned long)${name}"));
+    let values = evaluate(gdb, scope, expressions, cancel)?;
+    Ok(Some(Registers { values, user: false }).filter(|read| read.values[RSP].is_some() && read.values[RIP].is_some()))
+}
+
+/// Puts registers in place of the CPU's, for GDB to unwind from there. Whoever does so puts the CPU's own back before the
+/// guest runs.
+///
+/// # Errors
+/// GDB failed, or cannot write one: the guest may not run on then.
+pub(super) fn write(gdb: &mut Gdb, scope: Scope, registers: &Registers, cancel: &Cancel) -> Result<()> {
+    let known = REGISTERS.iter().zip(registers.values).filter_map(|((name, _), value)| Some((name, value?)));
+    let writes: Vec<String> = known.map(|(name, value)| format!("${name} = {value:#x}")).collect();
+    let answer = gdb.ask(&command(Scope { frame: 0, ..scope }, &writes.join(", ")), cancel)?;
+    match answer.value() {
+        Some(_) => Ok(()),
+        None => Err(Error::debugger("GDB could not write the CPU's registers, to follow the stack and put them back")),
+    }
+}
+
+/// The registers that an interrupt or exception has left on the stack, at whose entry the frame is; none if what is there
+/// cannot be that.
+///
+/// # Errors
+/// GDB failed.
+pub(super) fn interrupted(gdb: &mut Gdb, scope: Scope, cancel: &Cancel) -> Result<Option<Registers>> {
+    // Not as the structure: looking for that from assembler code takes GDB half a second.
+    let word = |word: usize| format!("((unsigned long *)$rsp)[{word}]");
+    let [code] = evaluate(gdb, scope, [format!("{} & 0xffff", word(CODE))], cancel)?;
+    let values = evaluate(gdb, scope, REGISTERS.map(|(_, place)| word(place)), cancel)?;
+    let user = code.is_some_and(|code| USER_CODE.contains(&code));
+    let plausible = user || (code == Some(KERNEL_CODE) && values[RSP].is_some_and(is_stack));
+    Ok(Some(Registers { values, user }).filter(|_| plausible && values.iter().all(Option::is_some)))
+}
+
+/// The registers of the frame as they were before it went on the interrupt stack, whose top this CPU has in the per-CPU
+/// variable `top`; none if the frame does not stand at that top.
+///
+/// # Errors
+/// GDB failed.
+pub(super) fn before_switch(
+    gdb: &mut Gdb,
+    scope: Scope,
+    top: Option<&str>,
+    cancel: &Cancel,
+) -> Result<Option<Registers>> {
+    let Some(top) = top else { return Ok(None) };
+    let Some(mut registers) = read(gdb, scope, cancel)? else { return Ok(None) };
+    let top = format!("*(unsigned long *)((unsigned long)&{top} + __per_cpu_offset[{}])", scope.cpu);
+    let [top, before] = evaluate(gdb, scope, [top.clone(), format!("*(unsigned long *){top}")], cancel)?;
+    let (Some(top), Some(before)) = (top, before) else { return Ok(None) };
+    let elsewhere = !(top.saturating_sub(STACK_SIZE)..=top).contains(&before);
+    let switched = registers.values[RSP] == Some(top) && is_stack(before) && elsewhere;
+    registers.values[RSP] = Some(before);
+    Ok(switched.then_some(registers))
+}
+
+fn is_stack(address: u64) -> bool {
+    address >= KERNEL_HALF && address.is_multiple_of(8)
+}
+
+fn command(scope: Scope, expression: &str) -> String {
+    let Scope { thread, frame, .. } = scope;
+    format!("-data-evaluate-expression --thread {thread} --frame {frame} \"{expression}\"")
+}
+
+fn evaluate<const N: usize>(
+    gdb: &mut Gdb,
+    scope: Scope,
+    expressions: [String; N],
+    cancel: &Cancel,
+) -> Result<[Option<u64>; N]> {
+    let answers = gdb.batch(&expressions.map(|expression| command(scope, &expression)), cancel)?;
+    Ok(std::array::from_fn(|n| answers.get(n).and_then(|answer| number(answer.value()?))))
+}

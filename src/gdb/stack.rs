@@ -1,0 +1,381 @@
+//! The stack of a hit: its frames with their variables, followed to where the kernel was entered.
+//!
+//! GDB cannot go on by itself in two places. The kernel serves softirqs and interrupts on a stack of their own, and the
+//! debug information does not know of the switch: the word at that stack's top is the stack pointer from before
+//! (arch/x86/include/asm/irq_stack.h). And below an interrupt or exception it is the `pt_regs` on the stack that say what was
+//! interrupted. In both, GDB gets the registers of that moment for as long as it lists the frames from there on, and then
+//! the CPU's own again. Everything is read while the guest stands still.
+
+use std::collections::BTreeMap;
+
+use super::answer::Answer;
+use super::breakpoints::Program;
+use super::client::Gdb;
+use super::mi::{Values, number};
+use super::registers::{self, Registers, Scope};
+use super::variables::{self, KERNEL_HALF, RawVariable, Storage};
+use crate::error::Result;
+use crate::event::Cancel;
+use crate::report::model::{Frame, Why};
+
+/// How often a stack is taken up again at most: a task, a softirq, an interrupt, an exception, an NMI.
+const PIECES: usize = 8;
+
+/// How the names of functions begin that nothing in the kernel has called: entries from user space, and where tasks and
+/// CPUs begin.
+const OUTERMOST: [&str; 8] = [
+    "entry_",
+    "ret_from_fork",
+    "secondary_startup_64",
+    "common_startup_64",
+    "startup_64",
+    "start_kernel",
+    "x86_64_start_",
+    "xen_start_kernel",
+];
+/// How the names of the entries of interrupts and exceptions begin. They may have interrupted the kernel.
+const INTERRUPT: &str = "asm_";
+
+/// A stack as far as it could be followed.
+#[derive(Debug, Default)]
+pub(super) struct Stack {
+    /// Innermost first.
+    pub(super) frames: Vec<Frame>,
+    /// Why it ends before the kernel's entry, if it does.
+    pub(super) cut: Option<String>,
+}
+
+/// Frames that GDB unwinds from one set of registers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    /// The virtual CPU, and GDB's thread.
+    pub(super) cpu: u32,
+    pub(super) thread: u64,
+    /// The level of its innermost frame in the whole stack.
+    pub(super) base: usize,
+    /// Whether a probe on a function stopped there.
+    pub(super) function: bool,
+    /// How many frames are wanted at most.
+    pub(super) limit: usize,
+}
+
+impl Piece {
+    /// Asks GDB for its frames.
+    pub(super) fn list(self) -> String {
+        format!("-stack-list-frames --thread {} 0 {}", self.thread, self.limit.saturating_sub(1))
+    }
+
+    fn scope(self, frame: usize) -> Scope {
+        Scope { cpu: self.cpu, thread: self.thread, frame }
+    }
+
+    /// Whether a frame stands at its function's entry, where no local can have been set: at the first instruction, or,
+    /// with a probe on a function that is not optimized, behind the prologue, which stores the arguments.
+    fn is_entry(self, frame: &Frame) -> bool {
+        frame.level == 0 && (frame.offset == Some(0) || self.function) && !frame.inlined
+    }
+
+    /// GDB's level of a frame of this piece.
+    fn local(self, frame: &Frame) -> usize {
+        usize::try_from(frame.level).unwrap_or(usize::MAX).saturating_sub(self.base)
+    }
+}
+
+/// Where a piece ends.
+enum End {
+    /// Where the kernel was entered.
+    Outermost,
+    /// As many frames as were wanted.
+    Enough,
+    /// The stack goes on with these registers; `again` where that is the same frame, on another stack.
+    Continued { registers: Box<Registers>, again: bool },
+    /// It cannot be told how it goes on.
+    Cut(&'static str),
+}
+
+/// Reads stacks. Remembers what the compiler says of the places of variables.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// Where the kernel keeps the tops of its interrupt stacks.
+    pub(super) interrupt_stack: Option<&'static str>,
+    /// Whether the kernel has files in which a variable that is not set holds a pattern.
+    pub(super) patterned: bool,
+    /// What the compiler says of a local, by frame place and name.
+    pub(super) storage: BTreeMap<(String, String), Storage>,
+}
+
+impl Reader {
+    /// The whole stack; `list` is what GDB has answered to the first piece's [`Piece::list`].
+    ///
+    /// # Errors
+    /// GDB failed. Where it merely cannot go on, the stack says so.
+    pub(super) fn read(
+        &mut self,
+        gdb: &mut Gdb,
+        program: &Program<'_>,
+        first: Piece,
+        list: &Values,
+        cancel: &Cancel,
+    ) -> Result<Stack> {
+        let mut stack = Stack::default();
+        let end = self.piece(gdb, program, first, list, &mut stack, cancel)?;
+        let End::Continued { registers, again } = end else {
+            stack.cut = cut(&end, &stack.frames);
+            return Ok(stack);
+        };
+        let real = registers::read(gdb, first.scope(0), cancel)?;
+        let Some(real) = real else {
+            stack.cut = cut(&End::Cut("the registers cannot be read"), &stack.frames);
+            return Ok(stack);
+        };
+        let rest = self.rest(gdb, program, first, (registers, again), &mut stack, cancel);
+        registers::write(gdb, first.scope(0), &real, cancel)?;
+        rest.map(|()| stack)
+    }
+
+    /// Reads on, with other registers than the CPU's.
+    fn rest(
+        &mut self,
+        gdb: &mut Gdb,
+        program: &Program<'_>,
+        first: Piece,
+        (mut registers, mut again): (Box<Registers>, bool),
+        stack: &mut Stack,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let mut end = End::Cut("it goes on and on");
+        for _ in 1..PIECES {
+            registers::write(gdb, first.scope(0), &registers, cancel)?;
+            if again {
+                // Its variables were looked for on the wrong stack.
+                let address = stack.frames.last().map(|frame| frame.address.clone());
+                while stack.frames.last().map(|frame| &frame.address) == address.as_ref() && address.is_some() {
+                    stack.frames.pop();
+                }
+            }
+            let base = stack.frames.len();
+            let piece = Piece { base, function: false, limit: first.limit - base, ..first };
+            let list = gdb.ask(&piece.list(), cancel)?;
+            end = match list.ok() {
+                Ok(list) => self.piece(gdb, program, piece, &list, stack, cancel)?,
+                Err(_) => End::Cut("GDB does not list what is below"),
+            };
+            let End::Continued { registers: next, again: same } = &end else { break };
+            (registers, again) = (next.clone(), *same);
+        }
+        stack.cut = cut(&end, &stack.frames);
+        Ok(())
+    }
+
+    /// Adds a piece's frames to the stack, and tells how it ends.
+    fn piece(
+        &mut self,
+        gdb: &mut Gdb,
+        program: &Program<'_>,
+        piece: Piece,
+        list: &Values,
+        stack: &mut Stack,
+        cancel: &Cancel,
+    ) -> Result<End> {
+        let raw = within_kernel(list.tuples("stack"));
+        let frames = self.frames(gdb, program, piece, &raw, cancel)?;
+        let last = frames.last().map(|frame| frame.symbol.clone());
+        stack.frames.extend(frames);
+        let Some(last) = last else { return Ok(End::Cut("GDB names no frame below")) };
+        if OUTERMOST.iter().any(|name| last.starts_with(name)) {
+            return Ok(End::Outermost);
+        }
+        let scope = piece.scope(raw.len() - 1);
+        if last.starts_with(INTERRUPT) {
+            return Ok(match registers::interrupted(gdb, scope, cancel)? {
+                Some(interrupted) if interrupted.is_user() => End::Outermost,
+                Some(_) if raw.len() >= piece.limit => End::Enough,
+                Some(registers) if program.symbols.containing(registers.rip()).is_some() => {
+                    End::Continued { registers: Box::new(registers), again: false }
+                }
+                _ => End::Cut("what was interrupted cannot be read"),
+            });
+        }
+        if raw.len() >= piece.limit {
+            return Ok(End::Enough);
+        }
+        Ok(match registers::before_switch(gdb, scope, self.interrupt_stack, cancel)? {
+            Some(registers) => End::Continued { registers: Box::new(registers), again: true },
+            None => End::Cut("GDB finds no caller"),
+        })
+    }
+
+    fn frames(
+        &mut self,
+        gdb: &mut Gdb,
+        program: &Program<'_>,
+        piece: Piece,
+        raw: &[&Values],
+        cancel: &Cancel,
+    ) -> Result<Vec<Frame>> {
+        let thread = piece.thread;
+        let doubtful = doubtful(raw);
+        let ask = |values: &str, level: usize| {
+            format!("-stack-list-variables --thread {thread} --frame {level} --no-frame-filters {values}")
+        };
+        let commands: Vec<String> =
+            (0..raw.len()).flat_map(|level| [ask("--simple-values", level), ask("--all-values", level)]).collect();
+        let info = doubtful
+            .iter()
+            .map(|level| format!("-interpreter-exec --thread {thread} --frame {level} console \"info frame\""));
+        let commands: Vec<String> = commands.into_iter().chain(info).collect();
+        let mut answers = gdb.batch(&commands, cancel)?;
+        let info = answers.split_off(2 * raw.len());
+        let mut frames = Vec::with_capacity(raw.len());
+        for (level, values) in raw.iter().enumerate() {
+            let (typed, whole) = (&answers[2 * level], &answers[2 * level + 1]);
+            let inlined = match doubtful.iter().position(|doubt| *doubt == level) {
+                Some(doubt) => matches!(&info[doubt], Answer::Done(_, said) if said.contains("inlined into frame")),
+                None => raw.get(level + 1).is_some_and(|next| same_address(values, next)),
+            };
+            frames.push(frame(program, piece.base + level, values, inlined, &variables::merge(typed, whole)));
+        }
+        self.learn_storage(gdb, piece, &frames, cancel)?;
+        self.mark_unset(piece, &mut frames);
+        Ok(frames)
+    }
+
+    /// Asks what the compiler says of the place of every local that has no value, or can have none yet.
+    fn learn_storage(&mut self, gdb: &mut Gdb, piece: Piece, frames: &[Frame], cancel: &Cancel) -> Result<()> {
+        let unknown: Vec<(usize, (String, String))> = frames
+            .iter()
+            .flat_map(|frame| {
+                let entry = piece.is_entry(frame);
+                let asked = frame.locals.iter().filter(move |var| entry || var.why == Some(Why::OptimizedOut));
+                asked.map(move |var| (piece.local(frame), (place(frame), var.name.clone())))
+            })
+            .filter(|(_, key)| !self.storage.contains_key(key))
+            .collect();
+        let thread = piece.thread;
+        let ask = |(level, (_, name)): &(usize, (String, String))| {
+            format!("-interpreter-exec --thread {thread} --frame {level} console \"info address {name}\"")
+        };
+        let commands: Vec<String> = unknown.iter().map(ask).collect();
+        for ((_, key), answer) in unknown.into_iter().zip(gdb.batch(&commands, cancel)?) {
+            let storage = match answer {
+                Answer::Done(_, said) => Storage::parse(&said),
+                Answer::Refused(_) => Storage::default(),
+            };
+            self.storage.insert(key, storage);
+        }
+        Ok(())
+    }
+
+    /// Tells what is not set yet from what is lost.
+    fn mark_unset(&self, piece: Piece, frames: &mut [Frame]) {
+        for frame in frames {
+            let (place, entry) = (place(frame), piece.is_entry(frame));
+            // The return address is one past the call; the call itself is what the frame is at.
+            let past = u64::from(piece.local(frame) > 0);
+            let at = number(&frame.address).unwrap_or_default().saturating_sub(past);
+            for var in &mut frame.locals {
+                if self.patterned && var.value.as_deref().is_some_and(variables::is_unset_pattern) {
+                    (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
+                }
+                let Some(storage) = self.storage.get(&(place.clone(), var.name.clone())) else { continue };
+                let lost = var.why == Some(Why::OptimizedOut);
+                if (lost && storage.begins_after(at)) || (entry && storage.on_stack) {
+                    (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
+                }
+            }
+        }
+    }
+}
+
+/// Why and where a stack is cut.
+fn cut(end: &End, frames: &[Frame]) -> Option<String> {
+    let why = match end {
+        End::Outermost | End::Enough => return None,
+        End::Continued { .. } => "there are too many stacks",
+        End::Cut(why) => why,
+    };
+    let at = frames.last().map_or("the innermost frame", |frame| frame.symbol.as_str());
+    Some(format!("cut at {at}: {why}"))
+}
+
+/// Without what GDB makes up past the kernel's entry: assembler code has no debug information to unwind by.
+fn within_kernel(mut raw: Vec<&Values>) -> Vec<&Values> {
+    let is_entry = |frame: &&Values| {
+        let name = frame.text("func").unwrap_or_default();
+        name.starts_with(INTERRUPT) || OUTERMOST.iter().any(|entry| name.starts_with(entry))
+    };
+    if let Some(entry) = raw.iter().position(is_entry) {
+        raw.truncate(entry + 1);
+    }
+    while raw.last().is_some_and(|frame| frame.number("addr").is_none_or(|address| address < KERNEL_HALF)) {
+        raw.pop();
+    }
+    raw
+}
+
+fn frame(program: &Program<'_>, level: usize, values: &Values, inlined: bool, variables: &[RawVariable]) -> Frame {
+    let address = values.number("addr").unwrap_or_default();
+    let symbol = values.text("func").unwrap_or("??").to_string();
+    let (args, locals, hidden) = variables::sort(variables);
+    Frame {
+        level: u32::try_from(level).unwrap_or(u32::MAX),
+        address: format!("{address:#x}"),
+        symbol,
+        offset: program.symbols.containing(address).map(|function| address - function.start),
+        file: program.file(values),
+        line: values.number("line").and_then(|line| u32::try_from(line).ok()),
+        inlined,
+        args,
+        locals,
+        hidden,
+    }
+}
+
+/// An inlined function shares its frame, and so its program counter, with the function it was inlined into.
+fn same_address(frame: &Values, next: &Values) -> bool {
+    frame.number("addr") == next.number("addr")
+}
+
+/// Frames that share address *and* name with the next: inlined into a part of itself, or a recursion? GDB is asked.
+fn doubtful(raw: &[&Values]) -> Vec<usize> {
+    let same = |pair: &[&Values]| same_address(pair[0], pair[1]) && pair[0].text("func") == pair[1].text("func");
+    raw.windows(2).enumerate().filter(|(_, pair)| same(pair)).map(|(level, _)| level).collect()
+}
+
+/// What makes a frame's variables the same ones at another hit.
+fn place(frame: &Frame) -> String {
+    format!("{} {}", frame.address, frame.symbol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mi;
+    use super::*;
+
+    fn kept(frames: &[(&str, u64)]) -> usize {
+        let frame = |(name, address): &(&str, u64)| format!("frame={{addr=\"{address:#x}\",func=\"{name}\"}}");
+        let list = frames.iter().map(frame).collect::<Vec<_>>().join(",");
+        match mi::parse(&format!("^done,stack=[{list}]")).unwrap() {
+            mi::Record::Result { values, .. } => within_kernel(values.tuples("stack")).len(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_gdb_makes_up_past_an_entry_is_no_frame() {
+        let high = KERNEL_HALF + 0x1000;
+        assert_eq!(kept(&[("do_syscall_64", high), ("entry_SYSCALL_64", high), ("init_net", high)]), 2);
+        assert_eq!(kept(&[("common_interrupt", high), ("asm_common_interrupt", high), ("??", high)]), 2);
+        assert_eq!(kept(&[("start_kernel", high), ("??", 0)]), 1);
+        assert_eq!(kept(&[("do_softirq", high), ("__local_bh_enable_ip", high)]), 2);
+    }
+
+    #[test]
+    fn a_cut_stack_says_where_and_one_that_was_long_enough_says_nothing() {
+        assert_eq!(
+            cut(&End::Cut("GDB finds no caller"), &[]),
+            Some("cut at the innermost frame: GDB finds no caller".into())
+        );
+        assert_eq!((cut(&End::Enough, &[]), cut(&End::Outermost, &[])), (None, None));
+    }
+}
