@@ -54,6 +54,9 @@ pub struct RunArgs {
     /// What executes the guest; auto is KVM where a boot under it has passed, else TCG.
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
+    /// Boot the guest, even where one that was booted before is saved.
+    #[arg(long)]
+    pub cold: bool,
     /// Print events and the result as JSON, one object a line.
     #[arg(long)]
     pub json: bool,

@@ -10,6 +10,7 @@ pub mod console;
 pub mod image;
 pub mod machine;
 pub mod qmp;
+pub mod template;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -182,7 +183,12 @@ impl Guest {
     /// The better explanation of `error`: when the guest is dead, that is why GDB or a socket failed.
     pub fn cause_of(&mut self, error: Error) -> Error {
         let technical = matches!(error.kind, ErrorKind::Debugger | ErrorKind::Host);
-        if technical && self.qemu.wait(Duration::from_millis(200)).is_some() { self.post_mortem() } else { error }
+        if technical { self.death_or(error) } else { error }
+    }
+
+    /// What QEMU died of, if it did.
+    fn death_or(&mut self, error: Error) -> Error {
+        if self.qemu.wait(Duration::from_millis(200)).is_some() { self.post_mortem() } else { error }
     }
 
     /// What the guest died of, from what it left: a panic, QEMU's last words, or its exit status.

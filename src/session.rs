@@ -12,11 +12,11 @@ mod request;
 mod trigger;
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use crate::error::Result;
 use crate::event::{Cancel, Events};
 use crate::gdb::breakpoints;
+use crate::gdb::client::Gdb;
 use crate::gdb::symbols::Symbols;
 use crate::guest::image::{self, Contents};
 use crate::kernel::{self, KernelBuild};
@@ -24,6 +24,7 @@ use crate::recipe::{Loaded, Resolved};
 use crate::report::model::Report;
 use crate::store::{Cache, RunDir};
 pub use boot::Acceleration;
+use boot::Parts;
 use journal::Journal;
 use modules::Chosen;
 pub use request::kernel_request;
@@ -37,6 +38,8 @@ pub struct Order<'a> {
     pub resolved: &'a Resolved,
     /// Which accelerator to use.
     pub acceleration: Acceleration,
+    /// Whether the guest boots even where one is saved.
+    pub cold: bool,
     /// QEMU.
     pub qemu: PathBuf,
     /// GDB.
@@ -73,12 +76,14 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let modules = modules::choose(order, &kernel)?;
     let initramfs = journal.timed("image_ms", |_| build_image(order, &modules))?;
     let symbols = Symbols::read(&kernel.boot_image)?;
-    let boot_started = Instant::now();
-    let starting = boot::start(order, &kernel, &initramfs, journal)?;
-    // While the guest boots, GDB reads its symbols and resolves the probes: a wrong probe ends the run at once.
-    let mut armed = journal.timed("symbols_ms", |journal| arm::load_gdb(order, &kernel, symbols, &modules, journal))?;
-    let mut guest = boot::finish(order, starting, &kernel, &initramfs, journal)?;
-    journal.time("boot_ms", boot_started.elapsed());
+    let parts = Parts { kernel: &kernel, initramfs: &initramfs };
+    // GDB gets going while QEMU starts, and reads its symbols and resolves the probes while the guest boots: a wrong
+    // probe ends the run at once.
+    let gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
+    let starting = boot::start(order, parts, journal)?;
+    let mut armed =
+        journal.timed("symbols_ms", |journal| arm::load_gdb(order, gdb, &kernel, symbols, &modules, journal))?;
+    let mut guest = boot::finish(order, starting, parts, journal)?;
     let ended = journal
         .timed("arm_ms", |journal| {
             breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::table::{ago, aligned, to_the_right};
 use crate::cli::GcArgs;
 use crate::error::{IoContext, Result};
+use crate::guest::template;
 use crate::kernel::{self, source::KernelSource};
 use crate::report::text::{plural, printable, size};
 use crate::store::gc::{Fate, Policy, Reason, plan};
@@ -55,6 +56,7 @@ impl Described {
             }
             Kind::Downloads if item.name == "apt" => Ok("package lists of backports".into()),
             Kind::Downloads => Ok("fetched in part; the next fetch goes on from there".into()),
+            Kind::Templates => template::about(&item.path),
             Kind::Objects | Kind::Images | Kind::Unfinished => Ok(String::new()),
         };
         Described { title: printable(&title), about: about.map(|text| printable(&text)), item }

@@ -36,6 +36,7 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
     let bench = Bench {
         resolved: &resolved,
         acceleration: args.accel.into(),
+        cold: args.cold,
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
         cache: &cache,
@@ -77,6 +78,7 @@ fn ensure_host(
 pub(super) struct Bench<'a> {
     resolved: &'a Resolved,
     acceleration: session::Acceleration,
+    cold: bool,
     qemu: PathBuf,
     gdb: PathBuf,
     cache: &'a Cache,
@@ -96,6 +98,7 @@ impl Bench<'_> {
             loaded,
             resolved: self.resolved,
             acceleration: self.acceleration,
+            cold: self.cold,
             qemu: self.qemu.clone(),
             gdb: self.gdb.clone(),
             run_dir,

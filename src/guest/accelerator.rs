@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::machine::{Accelerator, Machine};
+use super::machine::{Accelerator, Machine, Memory};
 use super::{BOOT, Guest, Logs};
 use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
@@ -78,6 +78,7 @@ pub fn prove(qemu: &Path, boot_image: &Path, initramfs: &Path, cache: &Cache, ca
             accelerator,
             cpus: 1,
             memory_mib: 256,
+            memory: Memory::Own,
             boot_image: boot_image.into(),
             initramfs: initramfs.into(),
         };
@@ -106,11 +107,21 @@ impl Verdict {
 
 /// The file that holds the verdict for this QEMU, host kernel and CPU.
 fn memory(qemu: &Path, cache: &Cache) -> PathBuf {
-    let qemu_is = fs::metadata(qemu).ok().map(|file| (file.len(), file.modified().ok()));
-    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find(|line| line.starts_with("model name")).unwrap_or_default().to_string();
-    let digest = Sha256::digest(format!("{}{qemu_is:?}{kernel}{cpu}", qemu.display()));
+    let digest = Sha256::digest(format!("{}{}", identity(qemu), host()));
     let name = hex(&digest[..8]);
     cache.path(format!("kvm-{name}.json"))
+}
+
+/// What tells this QEMU from another one.
+pub(super) fn identity(qemu: &Path) -> String {
+    let qemu_is = fs::metadata(qemu).ok().map(|file| (file.len(), file.modified().ok()));
+    format!("{}{qemu_is:?}", qemu.display())
+}
+
+/// The host's kernel and CPU.
+pub(super) fn host() -> String {
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find(|line| line.starts_with("model name")).unwrap_or_default();
+    format!("{kernel}{cpu}")
 }

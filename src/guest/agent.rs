@@ -26,6 +26,11 @@ impl Said {
     }
 }
 
+/// What makes the agent say that it is ready, again.
+pub fn ping() -> Vec<u8> {
+    b"ping\n".to_vec()
+}
+
 /// What makes the agent run `script` as step `id`.
 pub fn run(id: &str, script: &str) -> Vec<u8> {
     format!("run {id} {}\n{script}", script.len()).into_bytes()

@@ -28,6 +28,17 @@ impl Accelerator {
     }
 }
 
+/// Where the guest's memory lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Memory {
+    /// In QEMU.
+    Own,
+    /// In this file, which becomes a template's.
+    Kept(PathBuf),
+    /// In a template's file; what this guest writes stays out of it. The guest waits for the template's state.
+    Forked(PathBuf),
+}
+
 /// The machine of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
@@ -37,6 +48,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// Where that lies.
+    pub memory: Memory,
     /// The stripped vmlinux.
     pub boot_image: PathBuf,
     /// The initramfs.
@@ -51,6 +64,11 @@ impl Sockets<'_> {
     /// Where kdbg listens for QMP.
     pub fn qmp(&self) -> PathBuf {
         self.0.join("qmp")
+    }
+
+    /// Where the state of a template goes in or out.
+    pub fn state(&self) -> PathBuf {
+        self.0.join("state")
     }
 
     /// Where QEMU's GDB stub listens.
@@ -109,11 +127,27 @@ impl Machine {
         let cpus = self.cpus;
         let mut args = Args::default();
         args.words(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        args.option("-machine", "q35");
+        args.option("-machine", if self.memory == Memory::Own { "q35" } else { "q35,memory-backend=memory" });
         args.option("-accel", self.accelerator.as_str());
+        if self.accelerator == Accelerator::Tcg {
+            // The guest's clock counts its instructions, 16 ns each: what interrupts what does not depend on how busy the
+            // host is. Fewer ns make the boot's delay loops longer, more make the guest a slower machine.
+            args.option("-icount", "shift=4");
+        }
         args.option("-cpu", "max");
         args.option("-smp", format!("cpus={cpus},sockets={cpus},cores=1,threads=1"));
         args.option("-m", format!("{}M", self.memory_mib));
+        match &self.memory {
+            Memory::Own => {}
+            Memory::Kept(file) => args.memory(self.memory_mib, file, "on"),
+            Memory::Forked(file) => {
+                args.memory(self.memory_mib, file, "off");
+                args.words(&["-incoming", "defer"]);
+            }
+        }
+        // The same start for every guest: its date, and what it takes for random numbers of the hardware.
+        args.option("-rtc", "base=2026-01-01T00:00:00,clock=vm");
+        args.option("-seed", "1");
         args.option("-kernel", &self.boot_image);
         args.option("-initrd", &self.initramfs);
         args.option("-append", COMMAND_LINE);
@@ -145,11 +179,20 @@ impl Args {
     }
 
     fn chardev(&mut self, id: &str, path: &Path, mode: &str) {
-        let mut value = OsString::from(format!("socket,id={id},{mode},path="));
+        self.with_path("-chardev", &format!("socket,id={id},{mode},path="), path);
+    }
+
+    fn memory(&mut self, mebibytes: u32, file: &Path, share: &str) {
+        let head = format!("memory-backend-file,id=memory,size={mebibytes}M,share={share},mem-path=");
+        self.with_path("-object", &head, file);
+    }
+
+    fn with_path(&mut self, name: &str, head: &str, path: &Path) {
+        let mut value = OsString::from(head);
         // A comma ends a value of QEMU's options, two are one.
         let parts: Vec<&[u8]> = path.as_os_str().as_bytes().split(|byte| *byte == b',').collect();
         value.push(OsStr::from_bytes(&parts.join(&b",,"[..])));
-        self.option("-chardev", value);
+        self.option(name, value);
     }
 }
 
@@ -167,6 +210,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             cpus: 2,
             memory_mib: 256,
+            memory: Memory::Own,
             boot_image: "/k/boot.elf".into(),
             initramfs: "/i/base.cpio".into(),
         }
@@ -176,7 +220,7 @@ mod tests {
     fn the_command_line_is_whole() {
         let line = line(&machine());
         for part in [
-            "-machine q35 -accel tcg -cpu max -smp cpus=2,sockets=2,cores=1,threads=1 -m 256M",
+            "-machine q35 -accel tcg -icount shift=4 -cpu max -smp cpus=2,sockets=2,cores=1,threads=1 -m 256M",
             "-kernel /k/boot.elf -initrd /i/base.cpio -append console=ttyS0 nokaslr no_timer_check panic=-1",
             "-chardev socket,id=gdb,server=on,wait=off,path=/s/gdb -gdb chardev:gdb",
             "-device virtserialport,chardev=stderr,nr=3,name=kdbg.stderr",
@@ -189,6 +233,15 @@ mod tests {
     fn a_comma_in_a_path_stays_in_the_path() {
         let args = machine().args(&Sockets(Path::new("/a,b/s")));
         assert!(args.contains(&"socket,id=qmp,server=off,path=/a,,b/s/qmp".into()), "{args:?}");
+    }
+
+    #[test]
+    fn a_fork_has_the_devices_of_its_template_and_leaves_its_memory_alone() {
+        let template = line(&Machine { memory: Memory::Kept("/t/m,1".into()), ..machine() });
+        let fork = line(&Machine { memory: Memory::Forked("/t/m,1".into()), ..machine() });
+        let object = "-object memory-backend-file,id=memory,size=256M,share=on,mem-path=/t/m,,1";
+        assert!(template.contains("q35,memory-backend=memory") && template.contains(object), "{template}");
+        assert_eq!(fork.replace(" -incoming defer", "").replace("share=off", "share=on"), template);
     }
 
     #[test]

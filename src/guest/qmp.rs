@@ -1,10 +1,12 @@
 //! QMP, QEMU's control channel: the few commands kdbg gives, each with a deadline.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind as IoErrorKind};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use qapi::{Qmp as Wire, Stream, qmp};
+use qapi::qmp::{MigrationCapability, MigrationCapabilityStatus, MigrationStatus, QmpCommand};
+use qapi::{ExecuteError, Qmp as Wire, Stream, qmp};
 
 use crate::error::{Error, IoContext, Result};
 
@@ -36,7 +38,7 @@ impl Qmp {
         socket.set_write_timeout(Some(DEADLINE)).or_host("set a deadline for QMP")?;
         let mut reader = BufReader::new(socket.try_clone().or_host("share the QMP socket")?);
         // The library panics when QEMU dies before it has said a word.
-        if reader.fill_buf().map_err(|error| failed("greet", &error))?.is_empty() {
+        if reader.fill_buf().map_err(|error| failed("greet", &error.into()))?.is_empty() {
             return Err(Error::guest("QEMU closed its QMP connection at once").hint(SEE_LOG));
         }
         let mut wire = Wire::new(Stream::new(reader, socket));
@@ -56,19 +58,98 @@ impl Qmp {
         let _ = self.wire.write_command(&qmp::quit {});
     }
 
+    /// Stops the machine's CPUs.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn pause(&mut self) -> Result<()> {
+        self.execute("stop", &qmp::stop {}).map(drop)
+    }
+
+    /// Lets the machine's CPUs run.
+    ///
+    /// # Errors
+    /// QEMU does not answer, or the machine cannot run.
+    pub fn resume(&mut self) -> Result<()> {
+        self.execute("cont", &qmp::cont {}).map(drop)
+    }
+
+    /// Has QEMU write the devices' state, without the memory that is in a file, to whoever listens at `socket`.
+    ///
+    /// # Errors
+    /// QEMU refuses: a device cannot be saved.
+    pub fn save(&mut self, socket: &Path) -> Result<()> {
+        self.leave_memory_out()?;
+        let uri = Some(uri(socket));
+        self.execute("migrate", &qmp::migrate { channels: None, detach: None, resume: None, uri }).map(drop)
+    }
+
+    /// Has QEMU listen at `socket` for what [`save`](Qmp::save) wrote.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn restore(&mut self, socket: &Path) -> Result<()> {
+        self.leave_memory_out()?;
+        let uri = Some(uri(socket));
+        self.execute("migrate-incoming", &qmp::migrate_incoming { channels: None, exit_on_error: None, uri }).map(drop)
+    }
+
+    fn leave_memory_out(&mut self) -> Result<()> {
+        let leave_out = MigrationCapabilityStatus { capability: MigrationCapability::x_ignore_shared, state: true };
+        let capabilities = qmp::migrate_set_capabilities { capabilities: vec![leave_out] };
+        self.execute("migrate-set-capabilities", &capabilities).map(drop)
+    }
+
+    /// Waits until the state is out, or in.
+    ///
+    /// # Errors
+    /// QEMU failed, died, or did not get there in time.
+    pub fn wait_migrated(&mut self) -> Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let info = self.execute("query-migrate", &qmp::query_migrate {})?;
+            match info.status {
+                Some(MigrationStatus::completed) => return Ok(()),
+                Some(MigrationStatus::failed | MigrationStatus::cancelled) => {
+                    let why = info.error_desc.unwrap_or_else(|| "no reason given".into());
+                    return Err(Error::guest(format!("QEMU could not move the machine's state: {why}")).hint(SEE_LOG));
+                }
+                _ if Instant::now() >= deadline => {
+                    let message = format!("QEMU did not move the machine's state within {}s", DEADLINE.as_secs());
+                    return Err(Error::guest(message).hint(SEE_LOG));
+                }
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    fn execute<C: QmpCommand>(&mut self, name: &str, command: &C) -> Result<C::Ok> {
+        self.wire.execute(command).map_err(|error| failed(name, &error))
+    }
+
     /// Whether KVM executes the guest: what QEMU says, not what it was asked for.
     ///
     /// # Errors
     /// QEMU does not answer.
     pub fn uses_kvm(&mut self) -> Result<bool> {
-        let info = self.wire.execute(&qmp::query_kvm {}).map_err(|error| failed("query-kvm", &error))?;
-        Ok(info.enabled)
+        Ok(self.execute("query-kvm", &qmp::query_kvm {})?.enabled)
     }
 }
 
-fn failed(command: &str, error: &dyn std::fmt::Display) -> Error {
-    Error::guest(format!("QEMU did not answer `{command}` over QMP within {}s: {error}", DEADLINE.as_secs()))
-        .hint(SEE_LOG)
+fn uri(socket: &Path) -> String {
+    format!("unix:{}", socket.display())
+}
+
+fn failed(command: &str, error: &ExecuteError) -> Error {
+    let timed_out = |error: &std::io::Error| matches!(error.kind(), IoErrorKind::WouldBlock | IoErrorKind::TimedOut);
+    let message = match error {
+        ExecuteError::Io(error) if timed_out(error) => {
+            format!("QEMU did not answer `{command}` over QMP within {}s", DEADLINE.as_secs())
+        }
+        ExecuteError::Io(error) => format!("QEMU did not answer `{command}` over QMP: {error}"),
+        ExecuteError::Qapi(error) => format!("QEMU refused `{command}`: {}", error.desc),
+    };
+    Error::guest(message).hint(SEE_LOG)
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ pub(crate) struct Armed<'a> {
 
 pub(super) fn load_gdb<'a>(
     order: &'a Order<'a>,
+    mut gdb: Gdb,
     kernel: &'a KernelBuild,
     symbols: Symbols,
     chosen: &'a Chosen,
@@ -42,7 +43,6 @@ pub(super) fn load_gdb<'a>(
     let (events, cancel) = (order.events, order.cancel);
     let probes = plural(order.loaded.recipe.probes.len() as u64, "probe");
     events.phase(Phase::Arm, probes.clone(), || {
-        let mut gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
         breakpoints::load(&mut gdb, &kernel.vmlinux, cancel)?;
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let per_cpu = PerCpu::find(&mut gdb, cancel)?;

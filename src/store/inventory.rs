@@ -22,6 +22,8 @@ pub enum Kind {
     Kernels,
     /// An initramfs.
     Images,
+    /// A guest that was booted and saved.
+    Templates,
     /// Package lists of kdbg's own, and archives that are not whole yet.
     Downloads,
     /// What is in the making, or was left by a kdbg that was killed.
@@ -30,8 +32,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Kind; 6] =
-        [Kind::Sources, Kind::Objects, Kind::Kernels, Kind::Images, Kind::Downloads, Kind::Unfinished];
+    pub const ALL: [Kind; 7] = [
+        Kind::Sources,
+        Kind::Objects,
+        Kind::Kernels,
+        Kind::Images,
+        Kind::Templates,
+        Kind::Downloads,
+        Kind::Unfinished,
+    ];
 
     /// What people and the cache call them.
     pub fn name(self) -> &'static str {
@@ -40,6 +49,7 @@ impl Kind {
             Kind::Objects => "objects",
             Kind::Kernels => "kernels",
             Kind::Images => "images",
+            Kind::Templates => "templates",
             Kind::Downloads => "downloads",
             Kind::Unfinished => "unfinished",
         }

@@ -160,6 +160,22 @@ impl Place {
         place
     }
 
+    /// One with a cache of its own that has the usual kernels: what it boots, it saves for itself.
+    pub(crate) fn with_own_templates() -> Place {
+        let mut place = Place::with_empty_cache();
+        place.link_kernels();
+        place
+    }
+
+    fn link_kernels(&self) {
+        let usual = user_cache();
+        let own = self.path().join("cache");
+        fs::create_dir_all(&own).unwrap();
+        for folder in ["kernels", "sources", "objects"] {
+            let _ = std::os::unix::fs::symlink(usual.join(folder), own.join(folder));
+        }
+    }
+
     /// What is in this folder of that cache, by name.
     pub(crate) fn cached(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path().join("cache").join(folder)).into_iter().flatten().flatten();
@@ -189,8 +205,15 @@ impl Place {
             .env_remove("KDBG_CC")
             .env("KDBG_CCACHE", "0")
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
-        if let Some(cache) = &self.cache {
-            command.env("KDBG_CACHE_DIR", cache);
+        let own = self.path().join("cache");
+        match &self.cache {
+            Some(cache) => drop(command.env("KDBG_CACHE_DIR", cache)),
+            // What a QEMU that is a script boots is not for others.
+            None if self.path().join("bin/qemu-system-x86_64").is_file() => {
+                self.link_kernels();
+                command.env("KDBG_CACHE_DIR", own);
+            }
+            None => {}
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -284,6 +307,11 @@ impl Place {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// The cache that tests share with the user.
+fn user_cache() -> PathBuf {
+    kdbg::store::Cache::place().unwrap()
 }
 
 impl Drop for Place {

@@ -1,0 +1,225 @@
+//! Templates: guests that were booted once and saved when their agent was ready, in the cache; a run goes on from one.
+//!
+//! A template is the guest's memory, as a file, and the state of its devices, as QEMU's migration writes it. A fork maps
+//! the file privately, so that nothing it does reaches the template. Both need the same machine, QEMU, kernel and image,
+//! which is what the key is made of.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::accelerator::{host, identity};
+use super::machine::{Accelerator, Machine, Memory, Sockets};
+use super::{CONNECT, Guest, Logs, agent, listen};
+use crate::digest::hex;
+use crate::error::{Error, IoContext, Result};
+use crate::event::Cancel;
+use crate::store::{Cache, Lock, Staging, seal};
+
+const MEMORY: &str = "memory";
+const STATE: &str = "state";
+const CONSOLE: &str = "console.log";
+const ABOUT: &str = "template.json";
+/// Part of every key: another way to save makes other templates.
+const FORMAT: u32 = 1;
+/// How long the agent of a fork may take to answer; it takes milliseconds.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A guest that was booted and saved.
+#[derive(Debug)]
+pub struct Template {
+    entry: PathBuf,
+}
+
+/// What a template is of, for people.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct About {
+    /// The kernel's release.
+    pub release: String,
+    /// The image's name.
+    pub image: String,
+}
+
+/// What there is to say of the template in `entry`; else what is wrong with it.
+///
+/// # Errors
+/// It is damaged.
+pub fn about(entry: &Path) -> Result<String, String> {
+    if let Some(damage) = seal::damage_seen(entry) {
+        return Err(damage);
+    }
+    let about: Option<About> =
+        fs::read(entry.join(ABOUT)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    Ok(about.map(|about| format!("Linux {}, image {}", about.release, about.image)).unwrap_or_default())
+}
+
+/// The key of a machine's template: QEMU, what it is asked for, and `kernel`, which tells the kernel that the machine
+/// boots. The image's name already has its content in it.
+pub fn key(machine: &Machine, kernel: &str, qemu: &Path) -> String {
+    let args = Machine { memory: Memory::Own, ..machine.clone() }.args(&Sockets(Path::new("/")));
+    let host = if machine.accelerator == Accelerator::Kvm { host() } else { String::new() };
+    let digest = Sha256::digest(format!("{FORMAT} {args:?} {kernel} {} {host}", identity(qemu)));
+    hex(&digest[..10])
+}
+
+impl Template {
+    /// The template with this key, if it is in the cache and whole.
+    pub fn find(key: &str, cache: &Cache) -> Option<Template> {
+        let entry = cache.path("templates").join(key);
+        (cache.hold(&entry) && seal::damage(&entry).is_none()).then_some(Template { entry })
+    }
+
+    /// Starts a guest that goes on where the template was saved, and waits until its agent answers.
+    ///
+    /// # Errors
+    /// QEMU does not take the state, or the agent does not answer.
+    pub fn fork(&self, machine: &Machine, qemu: &Path, logs: &Logs, cancel: &Cancel) -> Result<Guest> {
+        let machine = Machine { memory: Memory::Forked(self.entry.join(MEMORY)), ..machine.clone() };
+        let mut guest = Guest::start(&machine, qemu, logs, cancel)?;
+        guest.console.append(&fs::read(self.entry.join(CONSOLE)).or_host("read the template's console.log")?);
+        guest.restore(&self.entry.join(STATE)).map_err(|error| guest.death_or(error))?;
+        guest.tell(&agent::ping())?;
+        guest.wait_ready(ANSWER, cancel)?;
+        Ok(guest)
+    }
+
+    /// Deletes a template that is of no use. A fork that runs keeps what it has mapped.
+    pub fn discard(self) {
+        // What stays is damaged, and no template any more.
+        let _ = fs::remove_file(self.entry.join(STATE));
+        let _ = fs::remove_dir_all(self.entry);
+    }
+}
+
+/// A template in the making: the guest that will be saved boots.
+#[derive(Debug)]
+pub struct Making {
+    stage: Staging,
+    key: String,
+    /// Others who want the same template wait.
+    _lock: Lock,
+}
+
+impl Making {
+    /// Makes room for a template.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub fn new(key: &str, lock: Lock, cache: &Cache) -> Result<Making> {
+        Ok(Making { stage: cache.stage()?, key: key.into(), _lock: lock })
+    }
+
+    /// Where the memory of `machine` must lie.
+    pub fn machine(&self, machine: &Machine) -> Machine {
+        Machine { memory: Memory::Kept(self.stage.path().join(MEMORY)), ..machine.clone() }
+    }
+
+    /// Saves a guest whose agent is ready. It stands still then, and only forks of it may run on: its memory is the
+    /// template's.
+    ///
+    /// # Errors
+    /// QEMU cannot save it, or the disk is full; the guest stands still, and can be [resumed](Guest::resume).
+    pub fn save(self, guest: &mut Guest, about: &About, console: &Path, cache: &Cache) -> Result<Template> {
+        let at = |name| self.stage.path().join(name);
+        guest.save(&at(STATE))?;
+        fs::copy(console, at(CONSOLE)).or_host("copy the console's log")?;
+        let about = serde_json::to_vec(about).map_err(|error| Error::host(error.to_string()))?;
+        fs::write(at(ABOUT), about).or_host("write a template's description")?;
+        seal::seal(self.stage.path())?;
+        let entry = cache.path("templates").join(&self.key);
+        self.stage.publish(&entry)?;
+        Ok(Template { entry })
+    }
+}
+
+impl Guest {
+    /// Stops the machine and writes the state of its devices.
+    fn save(&mut self, state: &Path) -> Result<()> {
+        let socket = Sockets(self.sockets.path()).state();
+        let listener = listen(&socket)?;
+        self.qmp.pause()?;
+        self.qmp.save(&socket)?;
+        let mut stream = accept(&listener)?;
+        stream.set_read_timeout(Some(CONNECT)).or_host("set a deadline for the machine's state")?;
+        let mut file = File::create(state).or_host(format!("make {}", state.display()))?;
+        io::copy(&mut stream, &mut file).or_host("write the machine's state")?;
+        self.qmp.wait_migrated()
+    }
+
+    /// Gives a machine that waits for it the state that was saved, and lets it run.
+    fn restore(&mut self, state: &Path) -> Result<()> {
+        let socket = Sockets(self.sockets.path()).state();
+        let mut file = File::open(state).or_host(format!("open {}", state.display()))?;
+        self.qmp.restore(&socket)?;
+        let mut stream = UnixStream::connect(&socket).or_host("connect to QEMU with the machine's state")?;
+        stream.set_write_timeout(Some(CONNECT)).or_host("set a deadline for the machine's state")?;
+        io::copy(&mut file, &mut stream).or_host("send the machine's state")?;
+        stream.shutdown(Shutdown::Write).or_host("send the machine's state")?;
+        self.qmp.wait_migrated()?;
+        // It stood still when it was saved, and does now.
+        self.qmp.resume()
+    }
+
+    /// Lets a machine run whose state was to be saved.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn resume(&mut self) -> Result<()> {
+        self.qmp.resume()
+    }
+}
+
+fn accept(listener: &UnixListener) -> Result<UnixStream> {
+    let deadline = Instant::now() + CONNECT;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).or_host("use a socket")?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error).or_host("wait for the machine's state"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            accelerator: Accelerator::Tcg,
+            cpus: 1,
+            memory_mib: 256,
+            memory: Memory::Own,
+            boot_image: "/k/boot.elf".into(),
+            initramfs: "/i/base-1.cpio".into(),
+        }
+    }
+
+    #[test]
+    fn whatever_a_machine_is_made_of_is_in_the_key() {
+        let qemu = Path::new("/bin/true");
+        let usual = key(&machine(), "kernel", qemu);
+        assert_eq!(usual, key(&Machine { memory: Memory::Kept("/t".into()), ..machine() }, "kernel", qemu));
+        for other in [
+            key(&Machine { cpus: 2, ..machine() }, "kernel", qemu),
+            key(&Machine { memory_mib: 512, ..machine() }, "kernel", qemu),
+            key(&Machine { initramfs: "/i/base-2.cpio".into(), ..machine() }, "kernel", qemu),
+            key(&Machine { accelerator: Accelerator::Kvm, ..machine() }, "kernel", qemu),
+            key(&machine(), "another kernel", qemu),
+            key(&machine(), "kernel", Path::new("/bin/sh")),
+        ] {
+            assert_ne!(usual, other);
+        }
+    }
+}

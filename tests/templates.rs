@@ -1,0 +1,141 @@
+//! Saved guests: that runs go on from one, that all of them give the same report, and that one which is of no use does no
+//! harm.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::{AFTERMATH, HIT, Place, Running, recipe, slot};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Starts a run into the folder `out`.
+fn start(place: &Place, out: &str, more: &[&str]) -> Running {
+    let file = place.file("test.yaml", &recipe(&[HIT]));
+    let args = ["run", file.to_str().unwrap(), "--out", out, "--accel", "tcg"];
+    place.kdbg(&[&args, more].concat())
+}
+
+/// Runs into the folder `out`, and gives the report.
+#[track_caller]
+fn run(place: &Place, out: &str, more: &[&str]) -> Value {
+    start(place, out, more).wait_within(LIMIT).assert_code(0);
+    place.assert_nothing_left();
+    report(place, out)
+}
+
+fn report(place: &Place, out: &str) -> Value {
+    serde_json::from_slice(&fs::read(place.path().join(out).join("report.json")).unwrap()).unwrap()
+}
+
+/// Whether the guest was a fork, and whether a template was made for it.
+fn ways(report: &Value) -> (bool, bool) {
+    (report["machine"]["forked"] == true, report["timings"].get("template_ms").is_some())
+}
+
+/// The one template's file `name`.
+fn in_template(place: &Place, name: &str) -> PathBuf {
+    let [key] = &place.cached("templates")[..] else { panic!("{:?}", place.cached("templates")) };
+    place.path().join("cache/templates").join(key).join(name)
+}
+
+#[test]
+fn the_first_boot_is_saved_and_every_run_forks_it_to_the_same_report() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    assert_eq!(ways(&run(&place, "0", &[])), (true, true));
+    for out in ["1", "2", "3"] {
+        let report = run(&place, out, &[]);
+        assert_eq!(ways(&report), (true, false));
+        assert_eq!(report["warnings"], Value::Array(Vec::new()));
+        let diff = place.kdbg(&["diff", "0", out]).wait_within(LIMIT);
+        diff.assert_code(0);
+        let console = fs::read_to_string(place.path().join(out).join("console.log")).unwrap();
+        assert!(console.contains("Linux version 6.1"), "the boot is in every console.log");
+    }
+}
+
+#[test]
+fn a_cold_run_boots_and_saves_nothing() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    assert_eq!(ways(&run(&place, "out", &["--cold"])), (false, false));
+    assert_eq!(place.cached("templates"), [""; 0]);
+}
+
+/// A run whose fork fails, since QEMU does `how` when it is to take a state.
+#[track_caller]
+fn not_forked(how: &str, why: &str) {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    place.fake("qemu-system-x86_64", &format!("case \"$*\" in *-incoming*)\n{how};;\nesac\nexec \"$real\" \"$@\""));
+    let report = run(&place, "out", &[]);
+    assert_eq!(ways(&report), (false, true));
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("thrown away") && warning.contains(why), "{warning}");
+    assert_eq!(place.cached("templates"), [""; 0]);
+}
+
+#[test]
+fn a_state_that_qemu_does_not_take_is_thrown_away_and_the_guest_boots() {
+    not_forked("echo 'no state for me' >&2; exit 1", "QEMU did not start (exit code 1): no state for me");
+}
+
+#[test]
+fn a_fork_that_dies_at_once_is_thrown_away_and_the_guest_boots() {
+    let no_memory = "for arg do
+        shift
+        case $arg in memory-backend-file*) arg=${arg%mem-path=*}mem-path=$PWD/empty;; esac
+        set -- \"$@\" \"$arg\"
+    done";
+    not_forked(no_memory, "the guest ended before its time");
+}
+
+#[test]
+fn a_damaged_template_is_made_anew() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    run(&place, "0", &[]);
+    for (out, name) in [("1", "memory"), ("2", "state"), ("3", "seal.json")] {
+        let file = fs::OpenOptions::new().write(true).open(in_template(&place, name)).unwrap();
+        file.write_all_at(b"damage", 99).unwrap();
+        let report = run(&place, out, &[]);
+        assert_eq!(ways(&report), (true, true), "{name}");
+        assert_eq!(report["warnings"], Value::Array(Vec::new()));
+    }
+    assert_eq!(ways(&run(&place, "4", &[])), (true, false));
+}
+
+#[test]
+fn of_two_runs_at_once_one_boots_and_both_fork() {
+    let _slots = [slot(), slot()];
+    let place = Place::with_own_templates();
+    let runs = ["0", "1"].map(|out| start(&place, out, &[]));
+    for run in runs {
+        run.wait_within(LIMIT).assert_code(0);
+    }
+    place.assert_nothing_left();
+    let mut made = ["0", "1"].map(|out| ways(&report(&place, out)));
+    made.sort_unstable();
+    assert_eq!(made, [(true, false), (true, true)]);
+}
+
+#[test]
+fn a_kdbg_killed_while_its_guest_boots_leaves_no_template() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    let running = start(&place, "0", &[]);
+    place.process("qemu-system-x86_64");
+    running.signal(Signal::KILL);
+    running.wait_within(AFTERMATH);
+    place.assert_nothing_left();
+    assert_eq!(place.cached("templates"), [""; 0]);
+    assert_eq!(ways(&run(&place, "1", &[])), (true, true));
+    assert_eq!(place.cached("staging"), [""; 0]);
+}
