@@ -115,7 +115,7 @@ fn assert_shape(report: &Value) {
         assert_eq!(value.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>().join(" "), keys);
     }
     let machine = &report["machine"];
-    assert_eq!((&machine["accelerator"], &machine["forked"]), (&"tcg".into(), &false.into()));
+    assert_eq!((&machine["accelerator"], &machine["forked"]), (&"tcg".into(), &true.into()));
     let timings = report["timings"].as_object().unwrap();
     assert!(!timings.is_empty() && timings.keys().all(|name| name.ends_with("_ms")), "{timings:?}");
 }

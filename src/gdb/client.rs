@@ -244,6 +244,15 @@ impl Gdb {
     }
 
     fn post_mortem(&mut self) -> Error {
+        // Its last words may still be on their way.
+        while let Ok(Incoming(heard)) = self.incoming.recv_timeout(4 * TICK) {
+            match heard {
+                Heard::Garbage(line) => self.garbage.push(line),
+                Heard::Record(Record::Stream { text, .. }, _) => self.console.push_str(&text),
+                Heard::Record(..) => {}
+                Heard::Closed => break,
+            }
+        }
         let how = self.child.wait(Duration::from_secs(2)).map_or("it closed its output".into(), describe);
         let last = self.garbage.last().cloned().or_else(|| self.console.lines().next_back().map(String::from));
         let words = last.map(|line| format!("; its last words: {line}")).unwrap_or_default();

@@ -54,8 +54,7 @@ pub fn about(entry: &Path) -> Result<String, String> {
     if let Some(damage) = seal::damage_seen(entry) {
         return Err(damage);
     }
-    let about: Option<About> =
-        fs::read(entry.join(ABOUT)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let about: Option<About> = fs::read(entry.join(ABOUT)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     Ok(about.map(|about| format!("Linux {}, image {}", about.release, about.image)).unwrap_or_default())
 }
 

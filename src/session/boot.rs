@@ -125,10 +125,7 @@ impl Starting {
             way => return Ok(Starting { way, ..self }),
         };
         let started = Instant::now();
-        let about = About {
-            release: parts.kernel.release.clone(),
-            image: order.resolved.image.spec.name.clone(),
-        };
+        let about = About { release: parts.kernel.release.clone(), image: order.resolved.image.spec.name.clone() };
         match making.save(&mut self.guest, &about, &logs(order).console, order.cache) {
             Ok(template) => {
                 self.guest.stop();
@@ -179,12 +176,7 @@ fn launch(
     Ok(Starting { guest, accelerator, way, is_proof: false, refused: None, started, ready })
 }
 
-fn bring_up(
-    order: &Order<'_>,
-    parts: Parts<'_>,
-    machine: &Machine,
-    journal: &mut Journal<'_>,
-) -> Result<(Guest, Way)> {
+fn bring_up(order: &Order<'_>, parts: Parts<'_>, machine: &Machine, journal: &mut Journal<'_>) -> Result<(Guest, Way)> {
     let boot = |machine: &Machine| Guest::start(machine, &order.qemu, &logs(order), order.cancel);
     if order.cold {
         return Ok((boot(machine)?, Way::Cold));
@@ -212,12 +204,7 @@ fn bring_up(
 }
 
 /// A fork of the template; none if that fails, which is said, and the template is gone then.
-fn fork(
-    order: &Order<'_>,
-    template: Template,
-    machine: &Machine,
-    journal: &mut Journal<'_>,
-) -> Result<Option<Guest>> {
+fn fork(order: &Order<'_>, template: Template, machine: &Machine, journal: &mut Journal<'_>) -> Result<Option<Guest>> {
     let started = Instant::now();
     match template.fork(machine, &order.qemu, &logs(order), order.cancel) {
         Ok(guest) => {
@@ -278,7 +265,9 @@ fn announce(order: &Order<'_>, starting: &mut Starting, kernel: &KernelBuild, jo
     let duration_ms = millis(duration);
     let note = if journal.accelerator_noted() { " (KVM refused, see kdbg doctor)" } else { "" };
     let name = really.as_str().to_uppercase();
-    order.events.fact("guest", format!("q35, {name}{note}  {} in {duration_ms} ms", if forked { "forked" } else { "booted" }));
+    order
+        .events
+        .fact("guest", format!("q35, {name}{note}  {} in {duration_ms} ms", if forked { "forked" } else { "booted" }));
     let summary = format!("the agent answers under {name}");
     order.events.send(Event::PhaseDone { phase: Phase::Boot, summary, duration_ms });
     Ok(())

@@ -32,15 +32,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Kind; 7] = [
-        Kind::Sources,
-        Kind::Objects,
-        Kind::Kernels,
-        Kind::Images,
-        Kind::Templates,
-        Kind::Downloads,
-        Kind::Unfinished,
-    ];
+    pub const ALL: [Kind; 7] =
+        [Kind::Sources, Kind::Objects, Kind::Kernels, Kind::Images, Kind::Templates, Kind::Downloads, Kind::Unfinished];
 
     /// What people and the cache call them.
     pub fn name(self) -> &'static str {
