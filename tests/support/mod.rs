@@ -162,7 +162,7 @@ impl Place {
 
     /// One with a cache of its own that has the usual kernels: what it boots, it saves for itself.
     pub(crate) fn with_own_templates() -> Place {
-        let mut place = Place::with_empty_cache();
+        let place = Place::with_empty_cache();
         place.link_kernels();
         place
     }
