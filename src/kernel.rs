@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::event::{Cancel, Events, Phase};
 use crate::recipe::KernelChoice;
+use crate::report::debuggable::Debuggable;
 use crate::report::text::plural;
 use crate::store::Cache;
 use build::unfinished::{self, Left};
@@ -69,6 +70,8 @@ pub struct KernelBuild {
     pub config: PathBuf,
     /// What can be loaded into it.
     pub modules: Modules,
+    /// What became of what was to be debuggable; none where nothing was.
+    pub debuggable: Option<Debuggable>,
     /// Whether it was in the cache.
     pub cached: bool,
 }
@@ -77,6 +80,11 @@ impl KernelBuild {
     /// Whether a distribution built it.
     pub fn is_packaged(&self) -> bool {
         self.objects.is_none()
+    }
+
+    /// What of the request this kernel does not have, a line each.
+    pub fn complaints(&self) -> Vec<String> {
+        self.debuggable.as_ref().map_or(Vec::new(), Debuggable::complaints)
     }
 
     /// What became of the request, like `cached 3f9c21d07b64`.
@@ -109,6 +117,7 @@ impl KernelBuild {
             vmlinux: folder.join(entry::VMLINUX),
             boot_image: folder.join(entry::BOOT_IMAGE),
             config: folder.join(entry::CONFIG),
+            debuggable: entry.debuggable,
             modules: Modules::filed(folder).ok_or_else(|| Missing::Damaged(entry::NO_MODULES.into()))?,
             cached: true,
         })
@@ -300,13 +309,11 @@ impl Order<'_> {
         let needed = OBJECTS.saturating_sub(self.cache.taken(&workshop.objects)) + FILED;
         self.cache.needs_room(needed, format!("building Linux {}", self.source.version))?;
         let detail = format!("Linux {} with {}", self.source.version, self.request.label);
-        let vmlinux = self.events.phase(Phase::Build, detail, || {
+        let vmlinux = self.events.phase(Phase::Build, detail.clone(), || {
             let Compiled { vmlinux, ccache } = workshop.compile(config)?;
-            let mut summary = format!("Linux {} with {}", self.source.version, self.request.label);
-            if !self.request.debuggable.is_empty() {
-                summary.push_str(&format!("; debuggable: {}", debuggable::summary(&workshop.objects)));
-            }
-            ccache.iter().for_each(|ccache| summary.push_str(&format!("; {ccache}")));
+            let debuggable = workshop.debuggable(&vmlinux, config)?;
+            let debuggable = debuggable.map(|outcome| format!("debuggable: {}", outcome.summary()));
+            let summary = std::iter::once(detail).chain(debuggable).chain(ccache).collect::<Vec<_>>().join("; ");
             Ok((vmlinux, summary))
         })?;
         self.events.phase(Phase::File, "index for GDB, strip for boot", || {
@@ -324,6 +331,7 @@ impl Order<'_> {
             source_id: &self.source.id,
             release: workshop.release()?,
             compiler: self.compiler,
+            debuggable: workshop.debuggable(vmlinux, config)?,
         };
         entry::file(&made, key, self.cache, self.cancel)
     }

@@ -3,6 +3,7 @@
 //! | file | holds | touches |
 //! | --- | --- | --- |
 //! | [`model`] | `report.json` as types; every other format is rendered from it | nothing |
+//! | [`debuggable`] | which files of the kernel were compiled for debugging | nothing |
 //! | [`diff`] | two reports → which paths, signatures, values and expectations differ | nothing |
 //! | [`expect`] | recipe + what was seen → which expectations held | nothing |
 //! | [`value`] | reading the values that GDB prints: numbers, names, text | nothing |
@@ -15,6 +16,7 @@
 //! Nothing in this room knows a screen ([`crate::ui`]), a debugger or a guest. The fields of `report.json` are
 //! described in docs/report.md.
 
+pub mod debuggable;
 pub mod diff;
 pub mod expect;
 pub mod markdown;

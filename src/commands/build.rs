@@ -54,6 +54,7 @@ pub fn build(args: &BuildArgs, cancel: &Cancel) -> Result<()> {
             continue;
         }
         let build = kernel::obtain(&request, None, &cache, &events, cancel)?;
+        build.complaints().into_iter().for_each(|text| events.warn(text));
         // Told as soon as it is there: a later kernel may fail.
         let text = if args.json { as_json(&build, millis(start.elapsed()))? } else { as_text(&build, &request.label) };
         ui::print(&text).or_host("write to standard output")?;

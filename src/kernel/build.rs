@@ -22,6 +22,7 @@ use super::source::KernelSource;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
 use crate::process::{Tool, ToolOutput, describe};
+use crate::report::debuggable::Debuggable;
 use ccache::Ccache;
 
 /// Longest a build may take: a slow laptop needs an hour for a big configuration.
@@ -93,7 +94,7 @@ impl Workshop<'_> {
         // The wrapper runs what KDBG_CC names, by a path that is right where make runs.
         let chosen = compiler::chosen().ok().flatten();
         let make = chosen.iter().fold(make, |make, program| make.env(compiler::VARIABLE, program));
-        let wrapper = self.objects.join("kdbg/cc").display().to_string();
+        let wrapper = debuggable::wrapper(&self.objects).display().to_string();
         let compiler = if self.debuggable.is_empty() { chosen } else { Some(wrapper) };
         // The user's PATH may lead to it.
         let make = if ccache::is_off() { make.env("CCACHE_DISABLE", "1") } else { make };
@@ -144,7 +145,8 @@ impl Workshop<'_> {
     pub fn configure(&self, asked: &Options) -> Result<Options> {
         fs::create_dir_all(&self.objects).or_host(format!("make {}", self.objects.display()))?;
         if !self.debuggable.is_empty() {
-            debuggable::install(&self.objects, self.debuggable)?;
+            let compiler = compiler::chosen()?.unwrap_or_else(|| compiler::USUAL.into());
+            debuggable::install(&self.objects, &self.source.tree, self.debuggable, &compiler, self.cancel)?;
         }
         let fragment = self.objects.join("kdbg.fragment");
         write_if_changed(&fragment, &asked.to_fragment())?;
@@ -183,7 +185,10 @@ impl Workshop<'_> {
             }
         };
         let mut output = self.drive(&make(targets), &mut tick)?;
-        if !output.status.success() && debuggable::forgive(&self.objects, &output.text, self.cancel)? {
+        // The link of vmlinux first, then what modpost finds in the modules, a few symbols at a time.
+        while !output.status.success()
+            && debuggable::forgive(&self.objects, self.debuggable, &output.text, self.cancel)?
+        {
             output = self.drive(&make(targets), &mut tick)?;
         }
         if output.status.success() {
@@ -205,6 +210,18 @@ impl Workshop<'_> {
                 Ok(None)
             }
         })
+    }
+
+    /// What became of what is to be debuggable, in a vmlinux and the modules that this workshop has made; none where
+    /// nothing is.
+    ///
+    /// # Errors
+    /// As [`Workshop::modules`].
+    pub fn debuggable(&self, vmlinux: &Path, config: &Options) -> Result<Option<Debuggable>> {
+        if self.debuggable.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(debuggable::outcome(&self.objects, self.debuggable, vmlinux, &self.modules(config)?)))
     }
 
     /// Builds the tools and headers that everything else needs, so that the rest can be counted.

@@ -3,7 +3,10 @@
 //!
 //! `-O0` keeps every variable in memory. Two headers, found before the kernel's own, replace the only `asm`s in the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod flags;
+mod forgive;
+mod rungs;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -11,14 +14,31 @@ use std::path::{Path, PathBuf};
 use crate::digest::sha256;
 use crate::error::{IoContext, Result};
 use crate::event::Cancel;
-use crate::process::Tool;
+use crate::report::debuggable::Debuggable;
+pub(super) use forgive::forgive;
 
 /// The files of the wrapper, in `kdbg/` of the object folder.
 const FILES: [(&str, &str); 3] = [
     ("cc", include_str!("debuggable/cc")),
-    ("include/asm/bug.h", include_str!("debuggable/bug.h")),
+    ("mark.h", include_str!("debuggable/mark.h")),
     ("include/asm/cpufeature.h", include_str!("debuggable/cpufeature.h")),
 ];
+
+/// The kernel's own header of warnings, and where the wrapper finds it with [`AS_CONSTANT`] instead of [`AS_VARIABLE`].
+const BUG: [&str; 2] = ["arch/x86/include/asm/bug.h", "include/asm/bug.h"];
+/// At `-O0` a variable is no constant for an asm,
+const AS_VARIABLE: [&str; 2] = ["__auto_type __flags = ", ";"];
+/// and an enumerator is.
+const AS_CONSTANT: [&str; 2] = ["enum { __flags = ", " };"];
+
+/// The header of warnings as `-O0` needs it; none where the tree's own does.
+fn warnings(tree: &Path) -> Option<String> {
+    let text = fs::read_to_string(tree.join(BUG[0])).ok()?;
+    let (before, rest) = text.split_once(AS_VARIABLE[0])?;
+    let (flags, after) = rest.split_once(AS_VARIABLE[1])?;
+    let [begin, end] = AS_CONSTANT;
+    Some(format!("{before}{begin}{flags}{end}{after}"))
+}
 
 /// The object files below which of a recipe's paths: `net/` as it is, `net/socket.c` as `net/socket.o`.
 fn object_prefix(path: &str) -> String {
@@ -30,19 +50,25 @@ pub(super) fn suffix(paths: &[String]) -> String {
     if paths.is_empty() {
         return String::new();
     }
-    let ladder = FILES.map(|(_, text)| text).concat();
+    let ladder = FILES.map(|(_, text)| text).concat() + &AS_CONSTANT.concat();
     format!("-debuggable-{}", &sha256(format!("{}\n{ladder}", paths.join("\n")))[..12])
 }
 
-/// Writes the wrapper for `paths` into the object folder, and returns its path.
+/// Writes the wrapper for `paths` of `tree` into the object folder.
 ///
 /// # Errors
-/// It cannot be written.
-pub(super) fn install(objects: &Path, paths: &[String]) -> Result<PathBuf> {
+/// It cannot be written, or `compiler` does not run.
+pub(super) fn install(objects: &Path, tree: &Path, paths: &[String], compiler: &str, cancel: &Cancel) -> Result<()> {
     let folder = objects.join("kdbg");
     fs::create_dir_all(folder.join("include/asm")).or_host(format!("make {}", folder.display()))?;
     let list: String = paths.iter().map(|path| object_prefix(path) + "\n").collect();
-    let files = FILES.iter().copied().chain([("paths", list.as_str())]);
+    let flags = flags::lines(compiler, cancel)?;
+    let warnings = warnings(tree);
+    if warnings.is_none() {
+        let _ = fs::remove_file(folder.join(BUG[1]));
+    }
+    let derived = warnings.iter().map(|text| (BUG[1], text.as_str()));
+    let files = FILES.iter().copied().chain([("paths", list.as_str()), ("flags", &flags)]).chain(derived);
     for (name, text) in files {
         let path = folder.join(name);
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
@@ -50,77 +76,22 @@ pub(super) fn install(objects: &Path, paths: &[String]) -> Result<PathBuf> {
         }
         fs::write(&path, text).or_host(format!("write {}", path.display()))?;
     }
-    let wrapper = folder.join("cc");
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).or_host("make the compiler wrapper executable")?;
-    Ok(wrapper)
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(wrapper(objects), executable).or_host("make the compiler wrapper executable")
 }
 
-/// The objects that the wrapper compiled, with their rungs.
-fn rungs(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            rungs(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rung")
-            && let Ok(rung) = fs::read_to_string(&path)
-        {
-            found.push((path.with_extension(""), rung.trim().into()));
-        }
-    }
+/// The compiler of an object folder that has the wrapper.
+pub(super) fn wrapper(objects: &Path) -> PathBuf {
+    objects.join("kdbg/cc")
 }
 
-/// How many objects got which rung, like `141 files at -O0`.
-pub(super) fn summary(objects: &Path) -> String {
-    let mut found = Vec::new();
-    rungs(objects, &mut found);
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    found.into_iter().for_each(|(_, rung)| *counts.entry(rung).or_default() += 1);
-    let parts: Vec<String> = ["-O0", "-Og", "plain"]
-        .iter()
-        .filter_map(|rung| counts.get(*rung).map(|count| format!("{count} {rung}")))
-        .collect();
-    if parts.is_empty() { "no file".into() } else { parts.join(", ") }
-}
-
-/// The symbols that a failed link misses.
-fn undefined(text: &str) -> BTreeSet<&str> {
-    text.lines().filter_map(|line| line.split_once("undefined reference to `")?.1.split('\'').next()).collect()
-}
-
-/// Lets what the wrapper compiled do without the symbols that the link in `text` missed, and says whether that may help.
-///
-/// Without optimization a call stays in a branch that the plain compiler proves dead, to a function that this
-/// configuration does not build. A weak reference resolves to 0 there, and is never followed.
-///
-/// # Errors
-/// objcopy failed.
-pub(super) fn forgive(objects: &Path, text: &str, cancel: &Cancel) -> Result<bool> {
-    let symbols = undefined(text);
-    let mut found = Vec::new();
-    rungs(objects, &mut found);
-    found.retain(|(object, rung)| rung != "plain" && object.is_file());
-    if symbols.is_empty() || found.is_empty() {
-        return Ok(false);
-    }
-    for (object, _) in found {
-        if !symbols.is_disjoint(&missing(&object).iter().map(String::as_str).collect()) {
-            let flags = symbols.iter().map(|symbol| format!("--weaken-symbol={symbol}"));
-            let output = Tool::new("objcopy").args(flags).arg(&object).output(cancel)?;
-            if !output.status.success() {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// The symbols that an object file leaves to others.
-fn missing(object: &Path) -> Vec<String> {
-    use object::{Object, ObjectSymbol};
-    let Ok(data) = fs::read(object) else { return Vec::new() };
-    let Ok(file) = object::File::parse(&*data) else { return Vec::new() };
-    let undefined = file.symbols().filter(|symbol| symbol.is_undefined());
-    undefined.filter_map(|symbol| symbol.name().ok().map(String::from)).collect()
+/// What became of `paths` in a vmlinux and modules that were built in this object folder.
+pub(super) fn outcome(objects: &Path, paths: &[String], vmlinux: &Path, modules: &[String]) -> Debuggable {
+    let mut found = rungs::Rungs::new();
+    rungs::read(vmlinux, &mut found);
+    modules.iter().for_each(|module| rungs::read(&objects.join(module), &mut found));
+    let flags = fs::read_to_string(objects.join("kdbg/flags")).unwrap_or_default();
+    rungs::sum_up(&found, paths, flags::mark_unset(&flags))
 }
 
 #[cfg(test)]
@@ -136,45 +107,114 @@ mod tests {
         assert_eq!(of(&["net/"]), of(&["net/"]));
     }
 
-    #[test]
-    fn what_a_link_misses_is_read_from_its_words() {
-        let text = "ld: a.o: in function `f':\na.c:3: undefined reference to `one'\nld: b.c:4: undefined reference to `two'\nmake: x\n";
-        assert_eq!(undefined(text).into_iter().collect::<Vec<_>>(), ["one", "two"]);
+    /// An object folder with the wrapper in it; none, said, without gcc.
+    struct Bench {
+        folder: tempfile::TempDir,
+        compiler: String,
     }
 
-    /// Compiles `source` as `net/a.o` by the wrapper with these flags: the rung, and what the wrapper's exit says.
-    fn rung(source: &str, paths: &[&str]) -> Option<(bool, Option<String>)> {
-        let folder = tempfile::tempdir().unwrap();
-        let paths: Vec<String> = paths.iter().map(|path| path.to_string()).collect();
-        let wrapper = install(folder.path(), &paths).unwrap();
-        fs::create_dir(folder.path().join("net")).unwrap();
-        fs::write(folder.path().join("a.c"), source).unwrap();
-        let mut gcc = Command::new(wrapper);
-        gcc.args(["-O2", "-mcmodel=kernel", "-fno-pic", "-c", "-o", "net/a.o", "a.c"]).current_dir(folder.path());
-        let well = gcc.output().ok()?.status.success();
-        let rung = fs::read_to_string(folder.path().join("net/a.o.rung")).ok();
-        assert!(!folder.path().join("net/a.o.errors").exists());
-        Some((well, rung.map(|rung| rung.trim().into())))
+    impl Bench {
+        /// One for these paths. The compiler is gcc, but for what this script does before.
+        fn new(paths: &[&str], before: &str) -> Option<Bench> {
+            let Ok(gcc) = which::which("gcc") else {
+                eprintln!("skipped: there is no gcc");
+                return None;
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let compiler = folder.path().join("compiler");
+            fs::write(&compiler, format!("#!/bin/sh\n{before}\nexec '{}' \"$@\"\n", gcc.display())).unwrap();
+            fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::create_dir(folder.path().join("net")).unwrap();
+            let compiler = compiler.to_str().unwrap().to_owned();
+            let bench = Bench { folder, compiler };
+            install(bench.path(), bench.path(), &Bench::paths(paths), &bench.compiler, &Cancel::default()).unwrap();
+            Some(bench)
+        }
+
+        fn paths(paths: &[&str]) -> Vec<String> {
+            paths.iter().map(|path| path.to_string()).collect()
+        }
+
+        fn path(&self) -> &Path {
+            self.folder.path()
+        }
+
+        /// Compiles `source` to this object by the wrapper: whether it went well, and what its mark says.
+        fn compile(&self, source: &str, object: &str) -> (bool, Option<String>) {
+            fs::write(self.path().join("a.c"), source).unwrap();
+            let mut gcc = Command::new(wrapper(self.path()));
+            gcc.args(["-O2", "-mcmodel=kernel", "-fno-pic", "-c", "-o", object, "a.c"]);
+            let output = gcc.env("KDBG_CC", &self.compiler).current_dir(self.path()).output().unwrap();
+            assert!(!self.path().join("net/a.o.errors").exists());
+            let mut found = rungs::Rungs::new();
+            rungs::read(&self.path().join(object), &mut found);
+            (output.status.success(), found.remove(object))
+        }
     }
 
     #[test]
     fn a_file_takes_the_first_rung_at_which_it_compiles() {
-        if Command::new("gcc").arg("--version").output().is_err() {
-            eprintln!("skipped: there is no gcc");
-            return;
-        }
         let constant = "static inline __attribute__((always_inline)) void f(int i) { asm(\"# %0\" :: \"i\"(i)); }\nvoid g(void) { f(1); }\n";
         let plain = "#ifndef __OPTIMIZE__\n#error x\n#endif\nint f(void) { return 1; }\n";
+        let large = "int g(char *);\nint f(void) { char a[3000]; return g(a); }\n";
         for (source, paths, expected) in [
             ("int f(int a) { return a; }\n", &["net/"][..], (true, Some("-O0"))),
             ("int f(int a) { return a; }\n", &["net/a.c"], (true, Some("-O0"))),
             (constant, &["net/"], (true, Some("-Og"))),
             (plain, &["net/"], (true, Some("plain"))),
-            ("int f(int a) { return b; }\n", &["net/"], (false, Some("plain"))),
+            (large, &["net/"], (true, Some("plain"))),
+            ("int f(int a) { return b; }\n", &["net/"], (false, None)),
             ("int f(int a) { return a; }\n", &["fs/", "net/b.c"], (true, None)),
         ] {
-            let (well, rung) = rung(source, paths).unwrap();
+            let Some(bench) = Bench::new(paths, "") else { return };
+            let (well, rung) = bench.compile(source, "net/a.o");
             assert_eq!((well, rung.as_deref()), expected, "{source} {paths:?}");
         }
+    }
+
+    #[test]
+    fn a_compiler_that_lacks_a_flag_does_without() {
+        let source = "int f(int a) { return a; }\n";
+        let reject = |flag: &str| {
+            format!("for word do case $word in {flag}) echo \"unrecognized option $word\" >&2; exit 1 ;; esac; done")
+        };
+        for (lacking, marks_unset) in [("-ftrivial-auto-var-init=*", false), ("-Werror=frame-larger-than=*", true)] {
+            let Some(bench) = Bench::new(&["net/"], &reject(lacking)) else { return };
+            assert_eq!(bench.compile(source, "net/a.o"), (true, Some("-O0".into())), "{lacking}");
+            let outcome = outcome(bench.path(), &Bench::paths(&["net/"]), &bench.path().join("net/a.o"), &[]);
+            assert_eq!((outcome.o0, outcome.marks_unset), (1, marks_unset), "{lacking}");
+        }
+        let Some(bench) = Bench::new(&["net/"], &reject("-O[0g]")) else { return };
+        assert_eq!(bench.compile(source, "net/a.o"), (true, Some("plain".into())));
+    }
+
+    #[test]
+    fn the_flags_of_a_warning_become_a_constant() {
+        let tree = tempfile::tempdir().unwrap();
+        assert_eq!(warnings(tree.path()), None);
+        let path = tree.path().join(BUG[0]);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for (own, derived) in [
+            ("a; __auto_type __flags = X|(y);\t\\\nb;", Some("a; enum { __flags = X|(y) };\t\\\nb;")),
+            ("_BUG_FLAGS(X|(y));", None),
+        ] {
+            fs::write(&path, own).unwrap();
+            assert_eq!(warnings(tree.path()).as_deref(), derived);
+        }
+    }
+
+    #[test]
+    fn what_a_link_misses_is_forgiven_where_nothing_was_optimized() {
+        let source = "int gone(void);\nint f(void) { return gone(); }\n";
+        let words = "ERROR: modpost: \"gone\" [net/a.ko] undefined!\n";
+        let Some(bench) = Bench::new(&["net/a.c"], "") else { return };
+        let paths = Bench::paths(&["net/a.c"]);
+        for object in ["net/a.o", "net/b.o"] {
+            assert!(bench.compile(source, object).0);
+        }
+        let forgiven = |text: &str| forgive(bench.path(), &paths, text, &Cancel::default()).unwrap();
+        assert!(!forgiven("ld: undefined reference to `other'\n"));
+        assert!(forgiven(words));
+        assert!(!forgiven(words), "there is nothing left to forgive");
     }
 }

@@ -11,6 +11,7 @@ use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::process::{Tool, ToolOutput};
+use crate::report::debuggable::Debuggable;
 use crate::store::{Cache, seal, space};
 
 /// The full vmlinux, indexed for GDB.
@@ -32,6 +33,9 @@ pub(super) struct Entry {
     pub(super) release: String,
     pub(super) build_id: String,
     pub(super) compiler: String,
+    /// What became of what was to be debuggable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) debuggable: Option<Debuggable>,
 }
 
 /// What a build has made, before it is filed.
@@ -44,6 +48,7 @@ pub(super) struct Made<'a> {
     pub(super) source_id: &'a str,
     pub(super) release: String,
     pub(super) compiler: &'a str,
+    pub(super) debuggable: Option<Debuggable>,
 }
 
 /// A kernel's modules, before they are filed.
@@ -150,6 +155,7 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
         release: made.release.clone(),
         build_id: build_id(&place(VMLINUX))?,
         compiler: made.compiler.into(),
+        debuggable: made.debuggable.clone(),
     };
     let text = serde_json::to_string_pretty(&entry).map_err(|error| Error::kernel(error.to_string()))?;
     fs::write(place(FACTS), text).or_host("write the kernel's cache entry")?;

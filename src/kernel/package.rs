@@ -127,6 +127,7 @@ fn file(pair: &Pair, key: &str, cache: &Cache, events: &Events, cancel: &Cancel)
             source_id: &name,
             release: unpacked.release.clone(),
             compiler: &control::compiler(&unpacked.config()?),
+            debuggable: None,
             modules: MadeModules::Packed(unpacked.modules()),
         };
         entry::file(&made, key, cache, cancel)?;

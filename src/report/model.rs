@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::debuggable::Debuggable;
 use crate::error::ErrorKind;
 
 /// The version of the schema that [`Report::schema`] carries.
@@ -103,6 +104,9 @@ pub struct KernelInfo {
     pub key: String,
     /// The full vmlinux, with debug information. Volatile: a path of the host.
     pub vmlinux: String,
+    /// How what the recipe wants debuggable was compiled; none where nothing was to be.
+    #[serde(default)]
+    pub debuggable: Option<Debuggable>,
 }
 
 /// Which machine the kernel ran on.

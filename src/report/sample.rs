@@ -142,6 +142,7 @@ pub(crate) fn sample() -> Report {
             build_id: "5d1f0c2a".repeat(5),
             key: "3f9c21d07b64".into(),
             vmlinux: "/cache/kernels/3f9c21d07b64/vmlinux".into(),
+            debuggable: None,
         }),
         machine: Some(MachineInfo {
             accelerator: "tcg".into(),

@@ -89,7 +89,9 @@ impl<'a> Journal<'a> {
             build_id: kernel.build_id.clone(),
             key: kernel.key.clone(),
             vmlinux: kernel.vmlinux.to_string_lossy().into_owned(),
+            debuggable: kernel.debuggable.clone(),
         });
+        kernel.complaints().into_iter().for_each(|text| self.warn(text));
         self.kernel = Some(kernel.clone());
     }
 

@@ -47,6 +47,7 @@ const PURE: &[&str] = &[
     "recipe::point",
     "recipe::shape",
     "recipe::types",
+    "report::debuggable",
     "report::diff",
     "report::expect",
     "report::markdown",
