@@ -11,5 +11,6 @@ pub mod mi;
 pub mod modules;
 mod registers;
 mod stack;
+mod storage;
 pub mod symbols;
 mod variables;

@@ -13,10 +13,11 @@ use super::breakpoints::Program;
 use super::client::Gdb;
 use super::mi::{Values, number};
 use super::registers::{self, Registers, Scope};
-use super::variables::{self, KERNEL_HALF, RawVariable, Storage};
+use super::storage::Storage;
+use super::variables::{self, KERNEL_HALF, RawVariable};
 use crate::error::Result;
 use crate::event::Cancel;
-use crate::report::model::{Frame, Why};
+use crate::report::model::{Frame, Var, Why};
 
 /// How often a stack is taken up again at most: a task, a softirq, an interrupt, an exception, an NMI.
 const PIECES: usize = 8;
@@ -240,14 +241,20 @@ impl Reader {
         Ok(frames)
     }
 
-    /// Asks what the compiler says of the place of every local that has no value, or can have none yet.
+    /// Asks what the compiler says of the place of every variable that has no value, and of locals that can have none yet.
     fn learn_storage(&mut self, gdb: &mut Gdb, piece: Piece, frames: &[Frame], cancel: &Cancel) -> Result<()> {
         let unknown: Vec<(usize, (String, String))> = frames
             .iter()
             .flat_map(|frame| {
                 let entry = piece.is_entry(frame);
-                let asked = frame.locals.iter().filter(move |var| entry || var.why == Some(Why::OptimizedOut));
-                asked.map(move |var| (piece.local(frame), (place(frame), var.name.clone())))
+                let is_lost = |var: &&Var| var.why == Some(Why::OptimizedOut);
+                let locals = frame.locals.iter().filter(move |var| entry || is_lost(var));
+                frame
+                    .args
+                    .iter()
+                    .filter(is_lost)
+                    .chain(locals)
+                    .map(move |var| (piece.local(frame), (place(frame), var.name.clone())))
             })
             .filter(|(_, key)| !self.storage.contains_key(key))
             .collect();
@@ -266,7 +273,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Tells what is not set yet from what is lost.
+    /// Tells what is not set yet from what is lost, and what became of that.
     fn mark_unset(&self, piece: Piece, frames: &mut [Frame]) {
         for frame in frames {
             let (place, entry) = (place(frame), piece.is_entry(frame));
@@ -281,6 +288,12 @@ impl Reader {
                 let lost = var.why == Some(Why::OptimizedOut);
                 if (lost && storage.begins_after(at)) || (entry && storage.on_stack) {
                     (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
+                }
+            }
+            for var in frame.args.iter_mut().chain(&mut frame.locals) {
+                if var.why == Some(Why::OptimizedOut) {
+                    let storage = self.storage.get(&(place.clone(), var.name.clone()));
+                    var.lost = storage.and_then(|storage| storage.lost(at));
                 }
             }
         }

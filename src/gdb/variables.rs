@@ -79,6 +79,7 @@ pub(super) fn var(name: &str, type_name: Option<&str>, value: Option<&str>) -> V
         value: value.filter(|_| why.is_none()).map(without_false_symbols),
         available: why.is_none(),
         why,
+        lost: None,
     }
 }
 
@@ -111,40 +112,6 @@ pub(super) fn unquote(printed: &str) -> String {
     match mi::parse(&format!("~{from_quote}")) {
         Ok(mi::Record::Stream { text, .. }) => text.trim_end_matches('\0').into(),
         _ => printed.into(),
-    }
-}
-
-/// Where a variable is kept, as `info address` tells.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Storage {
-    /// The code ranges in which it has a place; empty when it has one everywhere or nowhere.
-    ranges: Vec<(u64, u64)>,
-    /// It has a place in the stack frame, which holds whatever was there before until the variable is set.
-    pub(super) on_stack: bool,
-}
-
-/// What GDB's words for a place in the stack frame have in them.
-const STACK_WORDS: [&str; 4] = ["DW_OP_fbreg", "[$rbp]", "[$rsp]", "frame base"];
-
-impl Storage {
-    /// Reads GDB's words, such as `Range 0x10-0x1c: a variable in $rdi` or `DW_OP_fbreg -60`.
-    pub(super) fn parse(said: &str) -> Storage {
-        let ranges: Vec<_> = said
-            .split("Range 0x")
-            .skip(1)
-            .filter_map(|rest| {
-                let (start, rest) = rest.split_once("-0x")?;
-                let end = rest.split(|c: char| !c.is_ascii_hexdigit()).next()?;
-                Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
-            })
-            .collect();
-        let on_stack = ranges.is_empty() && STACK_WORDS.iter().any(|word| said.contains(word));
-        Storage { ranges, on_stack }
-    }
-
-    /// Whether there are ranges, and `address` lies before all of them.
-    pub(super) fn begins_after(&self, address: u64) -> bool {
-        !self.ranges.is_empty() && self.ranges.iter().all(|(start, _)| address < *start)
     }
 }
 
@@ -218,20 +185,5 @@ mod tests {
             assert!(is_unset_pattern(&text), "{text}");
         }
         assert!(!["0", "254", "0xfe", "-2"].into_iter().any(is_unset_pattern));
-    }
-
-    #[test]
-    fn ranges_tell_not_set_yet_from_gone() {
-        let said = "Symbol \"ret\" is multi-location:\n  Base address 0xff05  Range 0xff05-0xff14: the constant 0\n  Range 0xff20-0xff30: a variable in $rax\n.\n";
-        let storage = Storage::parse(said);
-        assert_eq!([0xff04, 0xff05, 0xff18].map(|at| storage.begins_after(at)), [true, false, false]);
-        assert!(!Storage::parse("Symbol \"dif\" is optimized out.\n").begins_after(0));
-    }
-
-    #[test]
-    fn a_local_in_the_stack_frame_is_told_from_a_static_one() {
-        let stack = "Symbol \"arg\" is a complex DWARF expression:\n     0: DW_OP_breg6 -96 [$rbp]\n.\n";
-        let fixed = "Symbol \"count\" is static storage at address 0xffffffff81a06980.\n";
-        assert_eq!([stack, fixed].map(|said| Storage::parse(said).on_stack), [true, false]);
     }
 }

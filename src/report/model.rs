@@ -2,12 +2,15 @@
 //!
 //! Pure: no file, no process. Every other format is rendered from a [`Report`].
 
+mod var;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::debuggable::Debuggable;
 use crate::error::ErrorKind;
+pub use var::{Lost, Var, Why};
 
 /// The version of the schema that [`Report::schema`] carries.
 pub const SCHEMA: u32 = 1;
@@ -245,47 +248,6 @@ pub struct Frame {
     pub locals: Vec<Var>,
     /// How many macro temporaries were left out of `locals`.
     pub hidden: u32,
-}
-
-/// A named value, or why it could not be had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Var {
-    /// Name of the argument or local, or of the `show` entry.
-    pub name: String,
-    /// C type; none where the debugger does not tell.
-    #[serde(rename = "type")]
-    pub type_name: Option<String>,
-    /// The value as GDB prints it; none when not available.
-    pub value: Option<String>,
-    /// Whether there is a value.
-    pub available: bool,
-    /// Why there is none.
-    pub why: Option<Why>,
-}
-
-/// Why a value could not be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Why {
-    /// The compiler kept no trace of it at this place.
-    #[serde(rename = "optimized out")]
-    OptimizedOut,
-    /// The program counter lies before every range in which the compiler says where it is.
-    #[serde(rename = "not set yet")]
-    NotSetYet,
-    /// The expression or the memory could not be read.
-    #[serde(rename = "unreadable")]
-    Unreadable,
-}
-
-impl Why {
-    /// The words used in the report.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Why::OptimizedOut => "optimized out",
-            Why::NotSetYet => "not set yet",
-            Why::Unreadable => "unreadable",
-        }
-    }
 }
 
 /// A kernel object that was recognised behind a value.

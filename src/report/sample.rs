@@ -9,12 +9,19 @@ use super::model::*;
 /// An available value.
 pub(crate) fn var(name: &str, type_name: &str, value: &str) -> Var {
     let (type_name, value) = (Some(type_name.into()), Some(value.into()));
-    Var { name: name.into(), type_name, value, available: true, why: None }
+    Var { name: name.into(), type_name, value, available: true, why: None, lost: None }
 }
 
 /// A value that could not be had.
 pub(crate) fn lost(name: &str, type_name: &str, why: Why) -> Var {
-    Var { name: name.into(), type_name: Some(type_name.into()), value: None, available: false, why: Some(why) }
+    Var {
+        name: name.into(),
+        type_name: Some(type_name.into()),
+        value: None,
+        available: false,
+        why: Some(why),
+        lost: None,
+    }
 }
 
 /// A frame without values.

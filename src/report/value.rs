@@ -178,6 +178,7 @@ mod tests {
                 value: Some(printed.into()),
                 available: true,
                 why: None,
+                lost: None,
             };
             assert_eq!(short(&var).as_deref(), Some(wanted), "{type_name} {printed}");
         }

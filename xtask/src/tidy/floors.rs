@@ -26,6 +26,7 @@ const PURE: &[&str] = &[
     "error",
     "gdb::answer",
     "gdb::mi",
+    "gdb::storage",
     "gdb::variables",
     "guest::agent",
     "guest::image::modules",
