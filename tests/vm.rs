@@ -98,7 +98,7 @@ fn assert_shape(report: &Value) {
     let shapes = [
         (report, "schema recipe outcome error kernel machine probes hits trigger expectations timings warnings files"),
         (&report["recipe"], "name about sha256"),
-        (&report["kernel"], "version release build_id key vmlinux"),
+        (&report["kernel"], "version release build_id key vmlinux debuggable"),
         (&report["machine"], "accelerator qemu cpus memory forked"),
         (&report["probes"][0], "name at locations hits disarmed"),
         (&report["probes"][0]["locations"][0], "address symbol file line inlined"),
@@ -106,8 +106,8 @@ fn assert_shape(report: &Value) {
         (&hit["task"], "comm pid tgid"),
         (&hit["cost"], "stop_us collect_us"),
         (frame, "level address symbol offset file line inlined args locals hidden"),
-        (&frame["args"][0], "name type value available why"),
-        (&hit["shown"][0], "name type value available why"),
+        (&frame["args"][0], "name type value available why lost"),
+        (&hit["shown"][0], "name type value available why lost"),
         (&report["trigger"][0], "name exit_code stdout stderr duration_ms timed_out"),
         (&report["expectations"][0], "text passed detail"),
     ];

@@ -1,9 +1,10 @@
-//! `cargo xtask bench WHAT`: kdbg and the way without it, side by side in one run, as ratios.
+//! `cargo xtask bench WHAT`: kdbg and the way without it, or two ways with it, side by side in one run.
 //!
 //! A benchmark is a program of its own, never a test: a shared machine's clock proves nothing by itself. What it prints
 //! on standard output is a section of docs/performance.md.
 
 mod kernel;
+mod locals;
 mod measure;
 
 use std::path::Path;
@@ -12,7 +13,7 @@ use kdbg::error::{Error, Result};
 use kdbg::event::Cancel;
 
 /// What can be measured.
-pub(crate) const BENCHES: &str = "kernel";
+pub(crate) const BENCHES: &str = "kernel, locals";
 
 /// Runs the benchmark called `what`.
 ///
@@ -21,6 +22,7 @@ pub(crate) const BENCHES: &str = "kernel";
 pub(crate) fn bench(what: &str, root: &Path, cancel: &Cancel) -> Result<()> {
     match what {
         "kernel" => kernel::bench(root, cancel),
+        "locals" => locals::bench(root, cancel),
         _ => Err(Error::usage(format!("there is no benchmark `{what}`")).hint(format!("there is: {BENCHES}"))),
     }
 }
