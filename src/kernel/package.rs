@@ -53,6 +53,9 @@ pub(super) fn obtain(
             let lacking = lacking.join(", ");
             events.warn(format!("{name} has options off that the recipe turns on: {lacking}"));
         }
+        if !request.debuggable.is_empty() {
+            events.warn(format!("{name} is compiled as its distribution does: `debuggable` changes nothing"));
+        }
     }
     Ok(build)
 }
