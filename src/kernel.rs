@@ -34,6 +34,7 @@ use entry::{Entry, MadeModules, Missing};
 pub use entry::{Filed, forget_gone, look};
 use explain::Explained;
 use kconfig::Options;
+use kconfig::tree::Tree;
 use modules::Modules;
 pub use request::Request;
 use source::KernelSource;
@@ -182,11 +183,11 @@ pub fn explain(request: &Request, cache: &Cache, events: &Events, cancel: &Cance
     let workshop = Workshop { source: &source, objects, debuggable: &request.debuggable, log, events, cancel };
     let detail = format!("{} for Linux {}", request.label, source.version);
     events.phase(Phase::Configure, detail, || {
-        let config = workshop.configure(&request.options)?;
         let tree = explain::tree_of(&source);
-        let asked = (&request.options, &request.origins);
-        let explained = explain::explain(asked, &config, &tree, &source.version, &request.label);
-        Ok((explained, plural(request.options.0.len() as u64, "option")))
+        let settled = request.wanted.settle(&tree);
+        let config = workshop.configure(&settled.options)?;
+        let explained = explain::explain(&settled, &config, &tree, &source.version, &request.label);
+        Ok((explained, plural(settled.options.0.len() as u64, "option")))
     })
 }
 
@@ -226,7 +227,7 @@ impl Order<'_> {
     }
 
     fn inputs(&self) -> String {
-        key::of_inputs(&self.source.id, &self.request.options, &self.how())
+        key::of_inputs(&self.source.id, &self.request.wanted, &self.how())
     }
 
     /// The build that the same request led to before.
@@ -254,7 +255,7 @@ impl Order<'_> {
         let detail = format!("{} for Linux {}", self.request.label, self.source.version);
         let config = self.events.phase(Phase::Configure, detail, || {
             let config = self.configure(&workshop)?;
-            let summary = format!("{}, all as asked", plural(self.request.options.0.len() as u64, "option"));
+            let summary = format!("{}, all as asked", plural(self.request.wanted.options.0.len() as u64, "option"));
             Ok((config, summary))
         })?;
         let key = key::of_build(&self.source.id, &config, &self.how());
@@ -284,13 +285,17 @@ impl Order<'_> {
 
     /// The finished configuration, in which every request survived.
     fn configure(&self, workshop: &Workshop<'_>) -> Result<Options> {
-        let config = workshop.configure(&self.request.options)?;
-        let lost = kconfig::lost(&self.request.options, &config);
+        let wanted = &self.request.wanted;
+        // Reading the tree takes longer than Kconfig itself: only where something depends on it.
+        let tree = if wanted.alternatives.is_empty() { Tree::default() } else { explain::tree_of(self.source) };
+        let settled = wanted.settle(&tree);
+        let config = workshop.configure(&settled.options)?;
+        let lost = kconfig::lost(&settled.options, &config);
         if lost.is_empty() {
             return Ok(config);
         }
         let tree = explain::tree_of(self.source);
-        Err(explain::error(&explain::dropped(&lost, &self.request.origins, &config, &tree, &self.source.version)))
+        Err(explain::error(&explain::dropped(&lost, &settled, &config, &tree, &self.source.version)))
     }
 
     /// Whether the tree has all that is to be debuggable.
@@ -339,6 +344,7 @@ impl Order<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::kconfig::alternative::Wanted;
     use super::*;
 
     #[test]
@@ -349,8 +355,7 @@ mod tests {
             choice: KernelChoice::Version("9.9".into()),
             patches: Vec::new(),
             recipe: crate::recipe::load::parse("a.yaml", "name: a\nkernel: { version: '9.9' }\n").unwrap(),
-            options: Options::parse("CONFIG_A=y\n").unwrap(),
-            origins: std::collections::BTreeMap::new(),
+            wanted: Wanted { options: Options::parse("CONFIG_A=y\n").unwrap(), ..Wanted::default() },
             debuggable: Vec::new(),
             label: "a".into(),
         };

@@ -94,6 +94,34 @@ fn what_a_configuration_comes_to_is_explained_without_compiling_it() {
 }
 
 #[test]
+fn where_a_version_does_not_know_an_option_its_alternative_is_asked_for() {
+    let place = place_with(&Tree::default());
+    fs::create_dir(place.path().join("kconfigs")).unwrap();
+    let text = "name: test\nkernel: { version: '6.1', config: [mine] }\n";
+    let recipe = place.file("test.yaml", text);
+    let build = |fragment: &str, more: &[&str]| {
+        place.file("kconfigs/mine.config", fragment);
+        let ended = place.kdbg(&[&["build", recipe.to_str().unwrap(), "--json"], more].concat()).wait_within(LIMIT);
+        assert_tidy(&place);
+        ended
+    };
+    let renamed = "CONFIG_NEW_BAR=y\n# or: CONFIG_OLD_BAR=y\n# or: CONFIG_BAR=y\n";
+    let ended = build(renamed, &["--explain"]);
+    ended.assert_code(0);
+    let explained: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let bar = &explained["asked"][0];
+    assert_eq!((&bar["symbol"], &bar["instead_of"]), (&"BAR".into(), &"NEW_BAR".into()));
+    assert!(bar["place"].as_str().unwrap().ends_with("mine.config:3"), "{bar}");
+    build(renamed, &[]).assert_code(0);
+    assert_eq!(times_made(&place), 1);
+    build(renamed, &[]).assert_code(0);
+    assert_eq!(times_made(&place), 1, "in the cache");
+    // Another alternative is another request: the kernel in the cache is not taken for it.
+    let other = build("CONFIG_NEW_BAR=y\n# or: CONFIG_FOO=y\n", &[]);
+    other.assert_refused(4, &["FOO: asked y, got n: it needs BAR", "mine.config:2"]);
+}
+
+#[test]
 fn an_option_that_is_lost_is_named_with_its_reason_and_nothing_is_compiled() {
     let place = place_with(&Tree::default());
     let ended = start(&place, "version: '6.1', options: { FOO: y }").wait_within(LIMIT);

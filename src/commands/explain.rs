@@ -57,9 +57,10 @@ fn named(symbol: &str, value: &str) -> String {
 /// The options of each file with their lines, in the order of the file.
 fn by_file(asked: &[Asked]) -> Vec<(String, Vec<String>)> {
     let mut files: BTreeMap<String, Vec<(u32, String)>> = BTreeMap::new();
-    for Asked { symbol, value, place, .. } in asked {
+    for Asked { symbol, value, place, instead_of, .. } in asked {
         let (file, line) = place.rsplit_once(':').unwrap_or((place, ""));
-        let option = (line.parse().unwrap_or(0), format!("{}:{line}", named(symbol, value)));
+        let instead = instead_of.as_ref().map_or(String::new(), |first| format!(" (no {first} here)"));
+        let option = (line.parse().unwrap_or(0), format!("{}:{line}{instead}", named(symbol, value)));
         files.entry(file.to_owned()).or_default().push(option);
     }
     let in_order = |(file, mut options): (String, Vec<(u32, String)>)| {
@@ -113,6 +114,7 @@ mod tests {
             value: value.into(),
             by: String::new(),
             place: place.into(),
+            instead_of: (symbol == "INET").then(|| "INET4".into()),
         };
         let forced = |symbol: &str, value: &str, cause, by: &[&str], settable| Forced {
             symbol: symbol.into(),
@@ -151,7 +153,7 @@ mod tests {
             NR_CPUS=4:4
 
         asked in kconfigs/net.config, each with its line:
-            NET:9 INET:10
+            NET:9 INET:10 (no INET4 here)
 
         forced, of those that a fragment can set (3):
           FAILOVER=m, selected by A, B, C and 2 more

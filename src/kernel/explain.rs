@@ -2,14 +2,14 @@
 //!
 //! Pure but for [`tree_of`], which reads a source's Kconfig files.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use serde::Serialize;
 
+use super::kconfig::alternative::Settled;
 use super::kconfig::tree::Tree;
 use super::kconfig::why::{Cause, Reason};
-use super::kconfig::{self, Lost, Options, Origin};
+use super::kconfig::{self, Lost, Options};
 use super::source::KernelSource;
 use crate::error::{Error, Result};
 
@@ -39,6 +39,8 @@ pub struct Asked {
     pub by: String,
     /// The file and line.
     pub place: String,
+    /// The option that the version does not know, in whose place this one was asked for.
+    pub instead_of: Option<String>,
 }
 
 /// An option that nobody asked for.
@@ -87,14 +89,9 @@ pub(super) fn tree_of(source: &KernelSource) -> Tree {
 }
 
 /// Explains `config`, which is what `options` came to.
-pub(super) fn explain(
-    (options, origins): (&Options, &BTreeMap<String, Origin>),
-    config: &Options,
-    tree: &Tree,
-    version: &str,
-    label: &str,
-) -> Explained {
-    let dropped = dropped(&kconfig::lost(options, config), origins, config, tree, version);
+pub(super) fn explain(settled: &Settled, config: &Options, tree: &Tree, version: &str, label: &str) -> Explained {
+    let Settled { options, origins, instead_of, .. } = settled;
+    let dropped = dropped(&kconfig::lost(options, config), settled, config, tree, version);
     let kept = options.0.iter().filter(|(symbol, value)| config.value(symbol) == value.as_str());
     let asked = kept.map(|(symbol, value)| {
         let origin = origins.get(symbol);
@@ -103,6 +100,7 @@ pub(super) fn explain(
             value: value.clone(),
             by: origin.map(|origin| origin.by.clone()).unwrap_or_default(),
             place: origin.map(|origin| origin.place.clone()).unwrap_or_default(),
+            instead_of: instead_of.get(symbol).cloned(),
         }
     });
     let unasked = config.0.iter().filter(|(symbol, value)| !options.0.contains_key(*symbol) && *value != "n");
@@ -119,27 +117,29 @@ pub(super) fn explain(
 }
 
 /// What each of `lost` was lost for.
-pub(super) fn dropped(
-    lost: &[Lost],
-    origins: &BTreeMap<String, Origin>,
-    config: &Options,
-    tree: &Tree,
-    version: &str,
-) -> Vec<Dropped> {
+pub(super) fn dropped(lost: &[Lost], settled: &Settled, config: &Options, tree: &Tree, version: &str) -> Vec<Dropped> {
     let explained = lost.iter().map(|Lost { symbol, asked, got }| Dropped {
         symbol: symbol.clone(),
         asked: asked.clone(),
         got: got.clone(),
-        place: origins.get(symbol).map(|origin| origin.place.clone()).unwrap_or_default(),
-        why: in_words(tree.reason(symbol, asked, config), version),
+        place: settled.origins.get(symbol).map(|origin| origin.place.clone()).unwrap_or_default(),
+        why: in_words(
+            tree.reason(symbol, asked, config),
+            version,
+            settled.unknown.get(symbol).map_or(&[], Vec::as_slice),
+        ),
     });
     explained.collect()
 }
 
-fn in_words(reason: Reason, version: &str) -> String {
+/// A reason as text; `others` are alternatives that are not known either.
+fn in_words(reason: Reason, version: &str, others: &[String]) -> String {
     match reason {
-        Reason::Unknown(near) if near.is_empty() => format!("Linux {version} has no such symbol"),
-        Reason::Unknown(near) => format!("Linux {version} has no such symbol; close by: {}", near.join(", ")),
+        Reason::Unknown(near) => {
+            let nor: String = others.iter().map(|other| format!(", nor has it {other}")).collect();
+            let near = if near.is_empty() { String::new() } else { format!("; close by: {}", near.join(", ")) };
+            format!("Linux {version} has no such symbol{nor}{near}")
+        }
         Reason::Unmet(unmet) => format!("it needs {}", unmet.join(" and ")),
         Reason::Rival(rival) => format!("only one of its choice can be on, and that is {rival}"),
         Reason::Selected(by) => format!("{} selects it", kconfig::few(&by)),
@@ -158,4 +158,17 @@ pub(super) fn error(dropped: &[Dropped]) -> Error {
         }
     }
     Error::kernel(message).hint("add what is needed to `kernel.options` of the recipe, or take the option out")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbol_that_is_not_known_by_any_of_its_names_is_told_by_all() {
+        let others = ["OLD".to_string(), "OLDER".to_string()];
+        let told = in_words(Reason::Unknown(vec!["NEWS".into()]), "6.1.9", &others);
+        assert_eq!(told, "Linux 6.1.9 has no such symbol, nor has it OLD, nor has it OLDER; close by: NEWS");
+        assert_eq!(in_words(Reason::Unknown(Vec::new()), "6.1.9", &[]), "Linux 6.1.9 has no such symbol");
+    }
 }

@@ -3,6 +3,7 @@
 //! Pure: text in, values out. [`check`] is the gate that every value passes on its way to make. `olddefconfig` drops an option with an unmet dependency without a word; [`lost`] finds
 //! those, [`tree`] and [`why`] find out why.
 
+pub mod alternative;
 pub mod expression;
 mod statement;
 pub mod tree;
@@ -32,18 +33,22 @@ pub struct Setting<'t> {
     pub symbol: &'t str,
     /// The value, as it is written.
     pub value: &'t str,
+    /// Whether it is an [`alternative`] of the setting before: a line `# or: CONFIG_B=y`.
+    pub is_alternative: bool,
 }
 
 /// The settings of a fragment or a `.config`, line by line.
 pub fn settings(text: &str) -> impl Iterator<Item = Result<Setting<'_>, BadLine>> {
     text.lines().enumerate().filter_map(|(index, line)| {
         let (number, line) = (index + 1, line.trim());
+        let other = line.strip_prefix('#').and_then(|comment| comment.trim_start().strip_prefix("or:")).map(str::trim);
         let off = line.strip_prefix("# CONFIG_").and_then(|rest| rest.strip_suffix(" is not set"));
-        let set = || line.strip_prefix("CONFIG_").and_then(|rest| rest.split_once('='));
+        let set = || other.unwrap_or(line).strip_prefix("CONFIG_").and_then(|rest| rest.split_once('='));
         if let Some((symbol, value)) = off.map(|symbol| (symbol, "n")).or_else(set) {
-            return Some(Ok(Setting { line: number, symbol: symbol.trim(), value: value.trim() }));
+            let (symbol, value) = (symbol.trim(), value.trim());
+            return Some(Ok(Setting { line: number, symbol, value, is_alternative: other.is_some() }));
         }
-        let says_nothing = line.is_empty() || line.starts_with('#');
+        let says_nothing = line.is_empty() || (line.starts_with('#') && other.is_none());
         (!says_nothing).then(|| Err(BadLine { line: number, text: line.into() }))
     })
 }
@@ -158,8 +163,10 @@ impl Options {
     pub fn parse(text: &str) -> Result<Options, BadLine> {
         let mut options = Options::default();
         for setting in settings(text) {
-            let Setting { symbol, value, .. } = setting?;
-            options.set(symbol, value);
+            let Setting { symbol, value, is_alternative, .. } = setting?;
+            if !is_alternative {
+                options.set(symbol, value);
+            }
         }
         Ok(options)
     }
@@ -244,6 +251,7 @@ mod tests {
     #[test]
     fn a_line_that_is_no_option_is_named() {
         assert_eq!(Options::parse("CONFIG_A=y\nNET=y\n"), Err(BadLine { line: 2, text: "NET=y".into() }));
+        assert_eq!(Options::parse("CONFIG_A=y\n# or: B\n"), Err(BadLine { line: 2, text: "# or: B".into() }));
     }
 
     #[test]

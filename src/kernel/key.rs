@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::kconfig::Options;
+use super::kconfig::alternative::Wanted;
 use crate::digest::hex;
 
 /// The architecture, as Kbuild calls it.
@@ -17,8 +18,8 @@ pub(super) fn of_build(source: &str, config: &Options, compiler: &str) -> String
 }
 
 /// The name of a request, before anything is configured.
-pub(super) fn of_inputs(source: &str, asked: &Options, compiler: &str) -> String {
-    hash(&["inputs", source, &asked.to_fragment(), compiler])
+pub(super) fn of_inputs(source: &str, wanted: &Wanted, compiler: &str) -> String {
+    hash(&["inputs", source, &wanted.to_text(), compiler])
 }
 
 /// The key of a distribution's kernel: its package, version and the hashes of the package and of its debug information.
@@ -42,18 +43,25 @@ fn hash(parts: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kconfig::Origin;
+    use super::super::kconfig::alternative::Alternative;
     use super::*;
 
     #[test]
     fn every_part_changes_the_key() {
         let a = Options::parse("CONFIG_A=y\n").unwrap();
         let b = Options::parse("CONFIG_A=n\n").unwrap();
+        let wanted = Wanted { options: a.clone(), ..Wanted::default() };
+        let origin = Origin { by: "mine".into(), place: "mine.config:2".into() };
+        let other = Alternative { symbol: "B".into(), value: "y".into(), origin };
+        let otherwise = Wanted { alternatives: [("A".into(), vec![other])].into(), ..wanted.clone() };
         let keys = [
             of_build("s", &a, "c"),
             of_build("t", &a, "c"),
             of_build("s", &b, "c"),
             of_build("s", &a, "d"),
-            of_inputs("s", &a, "c"),
+            of_inputs("s", &wanted, "c"),
+            of_inputs("s", &otherwise, "c"),
             of_package("s", "1", ["c", "d"]),
             of_package("s", "1", ["c", "e"]),
             of_package_request("s"),

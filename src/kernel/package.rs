@@ -48,7 +48,7 @@ pub(super) fn obtain(
     };
     // A recipe for this package asks nothing of it; one for another kernel, with --kernel, may.
     if request.recipe.recipe.kernel.package.is_empty() {
-        let lacking = control::lacking(&request.options, &unpacked::read_config(&build.config)?);
+        let lacking = control::lacking(&request.wanted, &unpacked::read_config(&build.config)?);
         if !lacking.is_empty() {
             let lacking = lacking.join(", ");
             events.warn(format!("{name} has options off that the recipe turns on: {lacking}"));

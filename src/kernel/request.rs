@@ -1,8 +1,6 @@
 //! What is asked of a kernel: which one, how it is configured, and where in the recipe that stands.
 
-use std::collections::BTreeMap;
-
-use super::kconfig::{Options, Origin};
+use super::kconfig::alternative::Wanted;
 use super::source;
 use crate::error::Error;
 use crate::recipe::{KernelChoice, Loaded, Patch, Source};
@@ -17,9 +15,7 @@ pub struct Request {
     /// The recipe, for errors that point into it.
     pub recipe: Loaded,
     /// All fragments and options, merged.
-    pub options: Options,
-    /// Where each of them was asked for.
-    pub origins: BTreeMap<String, Origin>,
+    pub wanted: Wanted,
     /// What of the tree is compiled for debugging: `net/`, `net/socket.c`.
     pub debuggable: Vec<String>,
     /// How to call the configuration on the screen, like `base+net`.

@@ -1,12 +1,15 @@
 //! From a recipe and its fragments to what is asked of a kernel.
 
-use std::collections::BTreeMap;
-
 use crate::error::{Error, Result};
 use crate::kernel::Request;
-use crate::kernel::kconfig::{self, Options, Origin, Refusal, Setting};
+use crate::kernel::kconfig::alternative::{Alternative, Wanted};
+use crate::kernel::kconfig::{self, Origin, Refusal, Setting};
 use crate::recipe::kernel::KernelSpec;
 use crate::recipe::{self, KernelChoice, Loaded, Resolved};
+
+/// What a fragment may hold.
+const LINES: &str = "write `CONFIG_NAME=y`, `CONFIG_NAME=n`, `# CONFIG_NAME is not set`, a `#` comment, or `# or: CONFIG_OTHER=y` \
+                     below an option that some versions call otherwise";
 
 /// What the recipe asks of a kernel: its fragments, then its options, the later winning. The gate on the way to make:
 /// nothing gets by [`kconfig::check`].
@@ -15,23 +18,30 @@ use crate::recipe::{self, KernelChoice, Loaded, Resolved};
 /// A fragment has a line that is no option, or something is asked for that may not be.
 pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
     let spec = &loaded.recipe.kernel;
-    let mut options = Options::default();
-    let mut origins = BTreeMap::new();
+    let mut wanted = Wanted::default();
     for fragment in &resolved.fragments {
+        let mut first = None;
         for setting in kconfig::settings(&fragment.text) {
-            let Setting { line, symbol, value } = setting.map_err(|bad| {
+            let Setting { line, symbol, value, is_alternative } = setting.map_err(|bad| {
                 Error::recipe(format!("{} line {}: `{}` is not a Kconfig option", fragment.file(), bad.line, bad.text))
-                    .hint("write `CONFIG_NAME=y`, `CONFIG_NAME=n`, `# CONFIG_NAME is not set` or a `#` comment")
+                    .hint(LINES)
             })?;
             kconfig::check(symbol, value).map_err(|Refusal { why, help }| {
                 let place = format!("{} line {line}", fragment.file());
                 Error::recipe(format!("{place}: CONFIG_{symbol} cannot be asked for: {why}")).hint(help)
             })?;
-            options.set(symbol, value);
-            origins.insert(
-                symbol.to_owned(),
-                Origin { by: fragment.name.clone(), place: format!("{}:{line}", fragment.file()) },
-            );
+            let origin = Origin { by: fragment.name.clone(), place: format!("{}:{line}", fragment.file()) };
+            if !is_alternative {
+                wanted.set(symbol, value, origin);
+                first = Some(symbol);
+                continue;
+            }
+            let Some(first) = first else {
+                let place = format!("{} line {line}", fragment.file());
+                return Err(Error::recipe(format!("{place}: `# or:` has no option above it")).hint(LINES));
+            };
+            let other = Alternative { symbol: symbol.into(), value: value.into(), origin };
+            wanted.alternatives.entry(first.into()).or_default().push(other);
         }
     }
     for (symbol, value) in &spec.options {
@@ -40,10 +50,9 @@ pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
             let at = format!("kernel.options.{symbol}");
             loaded.diagnose(&at, format!("`{symbol}` cannot be set to this"), why, &[help.into()])
         })?;
-        options.set(symbol, &value);
         let line = loaded.locate(&format!("kernel.options.{symbol}")).line;
         let place = format!("{}:{line}", loaded.path.display());
-        origins.insert(symbol.clone(), Origin { by: "kernel.options".into(), place });
+        wanted.set(symbol, &value, Origin { by: "kernel.options".into(), place });
     }
     let choice = recipe::resolve::kernel(loaded)?;
     if matches!(choice, KernelChoice::Package(_)) && !resolved.patches.is_empty() {
@@ -52,7 +61,7 @@ pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
     }
     let patches = resolved.patches.clone();
     let debuggable = spec.debuggable.clone();
-    Ok(Request { choice, patches, recipe: loaded.clone(), options, origins, debuggable, label: label(spec) })
+    Ok(Request { choice, patches, recipe: loaded.clone(), wanted, debuggable, label: label(spec) })
 }
 
 /// `base+net`, or `base+net, 2 patches`.
@@ -86,7 +95,28 @@ mod tests {
     #[test]
     fn options_and_fragments_are_merged() {
         let request = asked("{ B: y, LOCALVERSION: -mine }", "CONFIG_A=y\n# CONFIG_B is not set\n").unwrap();
-        assert_eq!(request.options.to_fragment(), "CONFIG_A=y\nCONFIG_B=y\nCONFIG_LOCALVERSION=\"-mine\"\n");
+        assert_eq!(request.wanted.options.to_fragment(), "CONFIG_A=y\nCONFIG_B=y\nCONFIG_LOCALVERSION=\"-mine\"\n");
+    }
+
+    #[test]
+    fn an_alternative_belongs_to_the_option_above_it_until_that_is_set_anew() {
+        let fragment = "CONFIG_A=y\n# or: CONFIG_B=y\n# or: CONFIG_C=m\n";
+        let others = |request: &Request| {
+            let all = request.wanted.alternatives.iter();
+            let places =
+                all.flat_map(|(first, list)| list.iter().map(move |other| (first, &other.symbol, &other.origin.place)));
+            places
+                .map(|(first, other, place)| {
+                    format!("{first} {other} {}", place.rsplit('/').next().unwrap_or_default())
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(others(&asked("{}", fragment).unwrap()), ["A B mine.config:2", "A C mine.config:3"]);
+        assert_eq!(others(&asked("{ A: n }", fragment).unwrap()), [""; 0]);
+        let error = asked("{}", "# or: CONFIG_B=y\nCONFIG_A=y\n").unwrap_err();
+        assert_eq!(error.message, "DIR/kconfigs/mine.config line 1: `# or:` has no option above it");
+        let error = asked("{}", "CONFIG_A=y\n# or: CONFIG_B=\"$(id)\"\n").unwrap_err();
+        assert!(error.message.contains("line 2: CONFIG_B cannot be asked for"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::super::kconfig::Options;
+use super::super::kconfig::alternative::Wanted;
 use crate::builtin;
 
 /// A file that apt would download.
@@ -81,12 +82,15 @@ pub(super) fn compiler(config: &Options) -> String {
 
 /// What `asked` has on and `config` off. How kdbg's own kernels boot and are read, which the fragment `base` says, is
 /// left out: a distribution's kernel does that in its way.
-pub(super) fn lacking(asked: &Options, config: &Options) -> Vec<String> {
+pub(super) fn lacking(wanted: &Wanted, config: &Options) -> Vec<String> {
     let base = builtin::file("kconfigs/base.config").and_then(|text| Options::parse(text).ok()).unwrap_or_default();
     let is_off = |(symbol, value): &(&String, &String)| {
-        matches!(value.as_str(), "y" | "m") && config.value(symbol) == "n" && !base.0.contains_key(*symbol)
+        let others = wanted.alternatives.get(*symbol).into_iter().flatten().map(|other| &other.symbol);
+        matches!(value.as_str(), "y" | "m")
+            && std::iter::once(*symbol).chain(others).all(|symbol| config.value(symbol) == "n")
+            && !base.0.contains_key(*symbol)
     };
-    asked.0.iter().filter(is_off).map(|(symbol, _)| symbol.clone()).collect()
+    wanted.options.0.iter().filter(is_off).map(|(symbol, _)| symbol.clone()).collect()
 }
 
 /// The files that `apt-get --print-uris download` names: `'ADDRESS' FILE SIZE KIND:HASH`.
@@ -101,6 +105,8 @@ pub(super) fn downloads(text: &str) -> Vec<Download> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::kconfig::Origin;
+    use super::super::super::kconfig::alternative::Alternative;
     use super::*;
 
     #[test]
@@ -129,7 +135,12 @@ mod tests {
         let of = |text: &str| Options::parse(text).unwrap();
         let config = of("CONFIG_VETH=m\n# CONFIG_DUMMY is not set\nCONFIG_CC_VERSION_TEXT=\"gcc-12 12.2.0\"\n");
         let asked = of("CONFIG_VETH=y\nCONFIG_DUMMY=y\nCONFIG_HSR=m\nCONFIG_FRAME_POINTER=y\nCONFIG_IPV6=n\n");
-        assert_eq!(lacking(&asked, &config), ["DUMMY", "HSR"]);
+        let mut wanted = Wanted { options: asked.clone(), ..Wanted::default() };
+        assert_eq!(lacking(&wanted, &config), ["DUMMY", "HSR"]);
+        let origin = Origin { by: "mine".into(), place: String::new() };
+        let other = Alternative { symbol: "VETH".into(), value: "y".into(), origin };
+        wanted.alternatives.insert("HSR".into(), vec![other]);
+        assert_eq!(lacking(&wanted, &config), ["DUMMY"]);
         assert_eq!((compiler(&config).as_str(), compiler(&asked).as_str()), ("gcc-12 12.2.0", "unknown"));
     }
 
