@@ -16,10 +16,9 @@ pub mod kconfig;
 mod key;
 pub mod modules;
 mod package;
-mod request;
+pub mod request;
 pub mod source;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -31,7 +30,7 @@ use crate::store::Cache;
 use build::unfinished::{self, Left};
 use build::{Compiled, Workshop};
 use entry::{Entry, MadeModules, Missing};
-pub use entry::{Filed, forget_gone, look};
+pub use entry::{Filed, any_filed, forget_gone, look};
 use explain::Explained;
 use kconfig::Options;
 use kconfig::tree::Tree;
@@ -191,15 +190,6 @@ pub fn explain(request: &Request, cache: &Cache, events: &Events, cancel: &Cance
     })
 }
 
-/// The boot image of some kernel in the cache, for what any kernel will do.
-pub fn any_filed(cache: &Cache) -> Option<PathBuf> {
-    let entries = fs::read_dir(cache.path("kernels")).ok()?;
-    entries.flatten().find_map(|entry| {
-        let image = entry.path().join("boot.elf");
-        (image.is_file() && cache.hold(&entry.path())).then_some(image)
-    })
-}
-
 /// One request on its way to a build.
 struct Order<'a> {
     request: &'a Request,
@@ -337,6 +327,7 @@ impl Order<'_> {
             release: workshop.release()?,
             compiler: self.compiler,
             debuggable: workshop.debuggable(vmlinux, config)?,
+            asked: Some(self.request.in_words()),
         };
         entry::file(&made, key, self.cache, self.cancel)
     }
@@ -344,6 +335,8 @@ impl Order<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::kconfig::alternative::Wanted;
     use super::*;
 

@@ -84,6 +84,7 @@ fn what_was_built_is_listed_and_looking_is_no_use() {
     assert_eq!(entries(&list["entries"]), expected);
     assert!(list["entries"].as_array().unwrap().iter().all(|entry| entry["damage"].is_null()), "{list}");
     assert_eq!(fs::metadata(&kernel).unwrap().modified().unwrap(), before);
+    assert_eq!(list["entries"][2]["about"], format!("{SOURCE}, no fragments, BAR=y"));
 
     let table = place.kdbg(&["cache", "list"]).wait_within(LIMIT);
     assert!(table.stdout.contains(&format!("6.1.999  {key}")) && table.stdout.contains("3 days ago"), "{table}");

@@ -51,7 +51,7 @@ impl Described {
                 let filed = kernel::look(&item.path);
                 title = filed.release.map_or(title, |release| format!("{release}  {}", item.name));
                 let modules = (filed.modules > 0).then(|| plural(filed.modules as u64, "module"));
-                let about: Vec<String> = filed.source_id.into_iter().chain(modules).collect();
+                let about: Vec<String> = filed.source_id.into_iter().chain(filed.asked).chain(modules).collect();
                 filed.damage.map_or(Ok(about.join(", ")), Err)
             }
             Kind::Downloads if item.name == "apt" => Ok("package lists of backports".into()),

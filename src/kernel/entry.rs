@@ -36,6 +36,9 @@ pub(super) struct Entry {
     /// What became of what was to be debuggable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) debuggable: Option<Debuggable>,
+    /// What was asked for when it was built, for people; entries of distributions' kernels have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) asked: Option<String>,
 }
 
 /// What a build has made, before it is filed.
@@ -49,6 +52,7 @@ pub(super) struct Made<'a> {
     pub(super) release: String,
     pub(super) compiler: &'a str,
     pub(super) debuggable: Option<Debuggable>,
+    pub(super) asked: Option<String>,
 }
 
 /// A kernel's modules, before they are filed.
@@ -97,6 +101,8 @@ pub struct Filed {
     pub release: Option<String>,
     /// What its source is called, likewise.
     pub source_id: Option<String>,
+    /// What was asked for when it was built, where that is known.
+    pub asked: Option<String>,
     /// How many modules it has.
     pub modules: usize,
     /// What is wrong with it.
@@ -108,8 +114,24 @@ pub fn look(folder: &Path) -> Filed {
     let (entry, modules) = (Entry::read(folder), Modules::filed(folder));
     let damage = seal::damage_seen(folder).or_else(|| entry.as_ref().err().cloned());
     let damage = damage.or_else(|| modules.is_none().then(|| NO_MODULES.into()));
-    let (release, source_id) = entry.map(|entry| (entry.release, entry.source_id)).ok().unzip();
-    Filed { release, source_id, modules: modules.map_or(0, |modules| modules.index.modules().count()), damage }
+    let modules = modules.map_or(0, |modules| modules.index.modules().count());
+    let entry = entry.ok();
+    let asked = entry.as_ref().and_then(|entry| entry.asked.clone());
+    let (release, source_id) = entry.map(|entry| (entry.release, entry.source_id)).unzip();
+    Filed { release, source_id, asked, modules, damage }
+}
+
+/// The boot image of some kernel in the cache that is whole, for what any kernel will do that can talk to kdbg without a
+/// module.
+pub fn any_filed(cache: &Cache) -> Option<PathBuf> {
+    let talks = |folder: &PathBuf| {
+        let config = fs::read_to_string(folder.join(CONFIG)).unwrap_or_default();
+        ["CONFIG_VIRTIO_PCI=y", "CONFIG_VIRTIO_CONSOLE=y"]
+            .iter()
+            .all(|option| config.lines().any(|line| line == *option))
+    };
+    let mut folders = fs::read_dir(cache.path("kernels")).ok()?.flatten().map(|entry| entry.path()).filter(talks);
+    folders.find(|folder| Entry::open(folder, cache).is_ok()).map(|folder| folder.join(BOOT_IMAGE))
 }
 
 /// Forgets the requests that led to kernels which are gone.
@@ -156,6 +178,7 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
         build_id: build_id(&place(VMLINUX))?,
         compiler: made.compiler.into(),
         debuggable: made.debuggable.clone(),
+        asked: made.asked.clone(),
     };
     let text = serde_json::to_string_pretty(&entry).map_err(|error| Error::kernel(error.to_string()))?;
     fs::write(place(FACTS), text).or_host("write the kernel's cache entry")?;
@@ -219,4 +242,35 @@ fn build_id(path: &Path) -> Result<String> {
         object::File::parse(&*data).map_err(|error| Error::kernel(format!("vmlinux is not an ELF file: {error}")))?;
     let id = file.build_id().ok().flatten().ok_or_else(|| Error::kernel("vmlinux has no build-id"))?;
     Ok(hex(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_kernel_is_one_that_is_whole_and_needs_no_module_to_talk() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().into()).unwrap();
+        let talks = "CONFIG_VIRTIO_PCI=y\nCONFIG_VIRTIO_CONSOLE=y\n";
+        for (name, config, is_damaged) in [
+            ("damaged", talks, true),
+            ("mute", "CONFIG_VIRTIO_PCI=y\nCONFIG_VIRTIO_CONSOLE=m\n", false),
+            ("whole", talks, false),
+        ] {
+            assert_eq!(any_filed(&cache), None, "before {name}");
+            let entry = cache.path("kernels").join(name);
+            fs::create_dir_all(&entry).unwrap();
+            // As kernels were filed before it was noted what had been asked for.
+            let json = r#"{"source_id":"s","release":"9.9.1","build_id":"","compiler":""}"#;
+            for (file, text) in [("kernel.json", json), ("boot.elf", "xx"), ("config", config)] {
+                fs::write(entry.join(file), text).unwrap();
+            }
+            seal::seal(&entry).unwrap();
+            if is_damaged {
+                fs::write(entry.join("boot.elf"), "x").unwrap();
+            }
+        }
+        assert_eq!(any_filed(&cache), Some(cache.path("kernels/whole/boot.elf")));
+    }
 }

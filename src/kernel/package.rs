@@ -132,6 +132,7 @@ fn file(pair: &Pair, key: &str, cache: &Cache, events: &Events, cancel: &Cancel)
             compiler: &control::compiler(&unpacked.config()?),
             debuggable: None,
             modules: MadeModules::Packed(unpacked.modules()),
+            asked: None,
         };
         entry::file(&made, key, cache, cancel)?;
         Ok(((), key.to_string()))

@@ -5,6 +5,9 @@ use super::source;
 use crate::error::Error;
 use crate::recipe::{KernelChoice, Loaded, Patch, Source};
 
+/// Where a recipe asks for options itself, as the origin of an option says it.
+pub const OPTIONS: &str = "kernel.options";
+
 /// What a recipe wants of a kernel.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -44,6 +47,17 @@ impl Request {
                 helps.first().map_or(error.clone(), |help| error.hint(help))
             }
         }
+    }
+
+    /// What is asked for in words, like `base+net, SYN_COOKIES=n, debuggable: net/`.
+    pub fn in_words(&self) -> String {
+        let own = self.wanted.origins.iter().filter(|(_, origin)| origin.by == OPTIONS).map(|(symbol, _)| symbol);
+        let mut words = vec![self.label.clone()];
+        words.extend(own.map(|symbol| format!("{symbol}={}", self.wanted.options.value(symbol))));
+        if !self.debuggable.is_empty() {
+            words.push(format!("debuggable: {}", self.debuggable.join(" ")));
+        }
+        words.join(", ")
     }
 
     /// Whether it is a distribution's kernel, which nobody has to build.

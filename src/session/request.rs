@@ -1,9 +1,9 @@
 //! From a recipe and its fragments to what is asked of a kernel.
 
 use crate::error::{Error, Result};
-use crate::kernel::Request;
 use crate::kernel::kconfig::alternative::{Alternative, Wanted};
 use crate::kernel::kconfig::{self, Origin, Refusal, Setting};
+use crate::kernel::request::{OPTIONS, Request};
 use crate::recipe::kernel::KernelSpec;
 use crate::recipe::{self, KernelChoice, Loaded, Resolved};
 
@@ -52,7 +52,7 @@ pub fn kernel_request(loaded: &Loaded, resolved: &Resolved) -> Result<Request> {
         })?;
         let line = loaded.locate(&format!("kernel.options.{symbol}")).line;
         let place = format!("{}:{line}", loaded.path.display());
-        wanted.set(symbol, &value, Origin { by: "kernel.options".into(), place });
+        wanted.set(symbol, &value, Origin { by: OPTIONS.into(), place });
     }
     let choice = recipe::resolve::kernel(loaded)?;
     if matches!(choice, KernelChoice::Package(_)) && !resolved.patches.is_empty() {
