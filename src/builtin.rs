@@ -6,6 +6,8 @@
 pub const FILES: &[(&str, &str)] = &[
     ("images/base.yaml", include_str!("../images/base.yaml")),
     ("images/init", include_str!("../images/init")),
+    ("images/net.yaml", include_str!("../images/net.yaml")),
+    ("images/trace.yaml", include_str!("../images/trace.yaml")),
     ("kconfigs/base.config", include_str!("../kconfigs/base.config")),
     ("kconfigs/bpf.config", include_str!("../kconfigs/bpf.config")),
     ("kconfigs/net.config", include_str!("../kconfigs/net.config")),

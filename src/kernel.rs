@@ -5,7 +5,6 @@
 //! [`modules`] says; the key is a hash of source, finished configuration and compiler. `kernels/inputs/` remembers which
 //! key the same request led to before, so that a second run does not even start make.
 
-pub mod apt;
 pub mod build;
 mod compiler;
 mod debuggable;

@@ -27,6 +27,7 @@
 //! | [`kernel`] | sources, Kconfig, the build, the cache entry of a kernel |
 //! | [`guest`] | QEMU: its command line, the initramfs, QMP, the console, the agent's protocol, whether KVM works |
 //! | [`gdb`] | GDB: the MI grammar, the child, breakpoints, what a hit shows, symbols |
+//! | [`package`] | Debian's packages, downloaded and unpacked without installing them |
 //! | [`host`] | what this machine has and lacks, and how that is installed |
 //! | [`store`] | the cache with its locks and staging; the directory of a run |
 //! | [`process`] | every child: supervised, in a group of its own, ended for sure |
@@ -66,6 +67,7 @@ pub mod gdb;
 pub mod guest;
 pub mod host;
 pub mod kernel;
+pub mod package;
 pub mod process;
 pub mod recipe;
 pub mod report;

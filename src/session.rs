@@ -5,6 +5,7 @@
 
 mod arm;
 mod boot;
+mod image;
 mod inputs;
 mod journal;
 mod modules;
@@ -18,7 +19,6 @@ use crate::event::{Cancel, Events};
 use crate::gdb::breakpoints;
 use crate::gdb::client::Gdb;
 use crate::gdb::symbols::Symbols;
-use crate::guest::image::{self, Contents};
 use crate::kernel::{self, KernelBuild};
 use crate::recipe::{Loaded, Resolved};
 use crate::report::model::Report;
@@ -26,7 +26,6 @@ use crate::store::{Cache, RunDir};
 pub use boot::Acceleration;
 use boot::Parts;
 use journal::Journal;
-use modules::Chosen;
 pub use request::kernel_request;
 
 /// Everything a run is given.
@@ -71,10 +70,12 @@ pub fn run(order: &Order<'_>) -> Ended {
 }
 
 fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
+    // Before the kernel is built, which takes minutes: what the image lacks is said at once.
+    let packages = journal.timed("packages_ms", |_| image::obtain_packages(order))?;
     let kernel = journal.timed("kernel_ms", |_| obtain_kernel(order))?;
     journal.kernel(&kernel);
     let modules = modules::choose(order, &kernel)?;
-    let initramfs = journal.timed("image_ms", |_| build_image(order, &modules))?;
+    let initramfs = journal.timed("image_ms", |_| image::build(order, packages.as_ref(), &modules))?;
     let symbols = Symbols::read(&kernel.boot_image)?;
     let parts = Parts { kernel: &kernel, initramfs: &initramfs };
     // GDB gets going while QEMU starts, and reads its symbols and resolves the probes while the guest boots: a wrong
@@ -114,11 +115,4 @@ pub fn obtain_kernel(order: &Order<'_>) -> Result<KernelBuild> {
     let label = if build.is_packaged() { &build.source_id } else { &request.label };
     order.events.fact("kernel", format!("{} {label}  {}", build.release, build.state()));
     Ok(build)
-}
-
-fn build_image(order: &Order<'_>, modules: &Chosen) -> Result<PathBuf> {
-    let image = &order.resolved.image;
-    let contents =
-        Contents { name: &image.spec.name, init: &image.init, programs: &image.spec.programs, modules: &modules.guest };
-    image::build(&contents, order.cache, order.events)
 }

@@ -73,7 +73,7 @@ impl Cache {
             error.hint(format!("set {CACHE_VARIABLE} to a folder with 3 GiB of space that you can write"))
         };
         let cache = Self::unproved(root);
-        for folder in ["sources", "objects", "kernels", "images", "templates", "locks", "staging"] {
+        for folder in ["sources", "objects", "kernels", "images", "packages", "templates", "locks", "staging"] {
             let path = cache.path(folder);
             fs::create_dir_all(&path).or_host(format!("make the cache folder {}", path.display())).map_err(hint)?;
         }

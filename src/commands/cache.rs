@@ -10,9 +10,10 @@ use crate::cli::GcArgs;
 use crate::error::{IoContext, Result};
 use crate::guest::template;
 use crate::kernel::{self, source::KernelSource};
+use crate::package::Set;
 use crate::report::text::{plural, printable, size};
 use crate::store::gc::{Fate, Policy, Reason, plan};
-use crate::store::{Cache, Item, Kind};
+use crate::store::{Cache, Item, Kind, seal};
 use crate::ui;
 use crate::ui::style::Styles;
 
@@ -54,6 +55,7 @@ impl Described {
                 let about: Vec<String> = filed.source_id.into_iter().chain(filed.asked).chain(modules).collect();
                 filed.damage.map_or(Ok(about.join(", ")), Err)
             }
+            Kind::Packages => Set::look(&item.path).map(|set| asked(&set)).ok_or("its list cannot be read".into()),
             Kind::Downloads if item.name == "apt" => Ok("package lists of backports".into()),
             Kind::Downloads => Ok("fetched in part; the next fetch goes on from there".into()),
             Kind::Templates => template::about(&item.path),
@@ -69,6 +71,13 @@ impl Described {
             "damage": self.about.as_ref().err(), "path": path, "bytes": bytes, "used": time(*used),
         })
     }
+}
+
+/// The packages that were asked for, and how many these need.
+fn asked(set: &Set) -> String {
+    let (asked, needed): (Vec<_>, Vec<_>) = set.packages.iter().partition(|package| package.asked);
+    let names: Vec<&str> = asked.iter().map(|package| package.name.as_str()).collect();
+    format!("{}; {} that they need", names.join(", "), needed.len())
 }
 
 /// A time as RFC 3339 has it.
@@ -124,6 +133,7 @@ pub fn gc(args: &GcArgs) -> Result<()> {
     let damaged = |item: &Item| match item.kind {
         Kind::Kernels => kernel::look(&item.path).damage.is_some(),
         Kind::Sources => KernelSource::open(item.path.clone()).is_err(),
+        Kind::Images | Kind::Packages => seal::damage_seen(&item.path).is_some(),
         _ => false,
     };
     let (mut swept, mut first_error) = (Swept::default(), Ok(()));

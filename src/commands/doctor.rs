@@ -20,9 +20,10 @@ use crate::host::needs::{Purpose, needs_for};
 use crate::host::packages::{Manager, Plan};
 use crate::host::probe::{Finding, Verdict};
 use crate::host::system::System;
+use crate::recipe::Image;
 use crate::report::text::size;
 use crate::store::Cache;
-use crate::{builtin, kernel, ui};
+use crate::{kernel, ui};
 
 /// What is in the cache while a distribution's kernel is filed; a source, its objects and what is built of it take less.
 const ENOUGH_DISK: u64 = 3 << 30;
@@ -79,8 +80,8 @@ fn kvm_verdict(events: &Events, cancel: &Cancel) -> Option<String> {
 fn prove_kvm(qemu: &Path, cache: &Cache, events: &Events, cancel: &Cancel) -> Option<accelerator::Verdict> {
     accelerator::device_opens().ok()?;
     let kernel = kernel::any_filed(cache)?;
-    let init = builtin::file("images/init")?;
-    let contents = Contents { name: "base", init, programs: &["busybox".into()], modules: &Modules::default() };
+    let image = Image::built_in("base")?;
+    let contents = Contents { image: &image, packages: None, modules: &Modules::default() };
     let initramfs = image::build(&contents, cache, events).ok()?;
     accelerator::prove(qemu, &kernel, &initramfs, cache, cancel).ok()
 }

@@ -70,7 +70,8 @@ fn ensure_host(
     let missing: Vec<_> = requests.iter().filter(|request| !kernel::is_filed(request, cache, cancel)).collect();
     let versions: Vec<&str> = missing.iter().filter_map(|request| request.choice.version()).collect();
     let purposes = [&Purpose::GUEST[..], &purposes_of(&missing)].concat();
-    let needs = needs_with_image(&purposes, &versions, &resolved.image.spec.programs);
+    let programs: Vec<&str> = resolved.image.programs().iter().map(|item| item.name).collect();
+    let needs = needs_with_image(&purposes, &versions, &programs);
     check::ensure(&needs, args.install, &System::here(&Cache::place()?), events, cancel)
 }
 

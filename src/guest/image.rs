@@ -1,177 +1,246 @@
-//! Writes the initramfs: the programs of an image and its init, as a newc archive, cached by content.
+//! Writes the initramfs: what an image lists, as a newc archive, cached by its content.
 //!
-//! The same input gives the same bytes: no times, no owners, inodes counted in order.
+//! Everything is read and nothing is run: programs of the host and files of packages go in as they are, with the
+//! libraries that their headers name. The key is made of the content of all inputs, and the same inputs give the same
+//! bytes.
 
+mod account;
+mod elf;
+mod libraries;
 pub mod modules;
+mod tree;
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use cpio::newc;
-use object::Object;
-use object::read::elf::{FileHeader, ProgramHeader};
 use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::{Events, Phase};
-use crate::store::Cache;
+use crate::package::Set;
+use crate::recipe::Image;
+use crate::recipe::resolve::Item;
+use crate::store::{Cache, seal};
+use libraries::{Lacking, Shelf};
+use tree::{Node, Tree};
 
 /// What goes into an initramfs.
 #[derive(Debug, Clone)]
 pub struct Contents<'a> {
-    /// The image's name, for messages.
-    pub name: &'a str,
-    /// The text of `/init`.
-    pub init: &'a str,
-    /// Static programs of the host, copied to `/bin`.
-    pub programs: &'a [String],
+    /// What the image lists.
+    pub image: &'a Image,
+    /// Its packages, where it lists any.
+    pub packages: Option<&'a Set>,
     /// Kernel modules.
     pub modules: &'a modules::Modules,
 }
 
-const DIRECTORY: u32 = 0o040_755;
-const PROGRAM: u32 = 0o100_755;
-const CONSOLE: u32 = 0o020_600;
+/// The archive in its folder of the cache.
+const ARCHIVE: &str = "initramfs.cpio";
+/// Part of every key: another way of putting it together is another image.
+const LAYOUT: &str = "kdbg image 1";
+/// A guest that looks up names of hosts finds its own.
+const HOSTS: &str = "127.0.0.1 localhost\n";
 
 /// The initramfs with `contents`, written if it is not in the cache.
 ///
 /// # Errors
-/// A program is missing or needs libraries; the cache cannot be written.
+/// A program, a library or what init runs in is missing (at the line of the image that names it); the cache cannot be
+/// written.
 pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events) -> Result<PathBuf> {
-    events.phase(Phase::Image, contents.name, || {
-        let mut files = Vec::new();
-        for program in contents.programs {
-            files.push((format!("bin/{program}"), static_program(program)?));
+    let name = &contents.image.name;
+    events.phase(Phase::Image, name, || {
+        let mut tree = without_packages(contents)?;
+        let folder = cache.path("images").join(format!("{name}-{}", key(&tree, contents.packages)));
+        let archive = folder.join(ARCHIVE);
+        if cache.hold(&folder) && seal::damage(&folder).is_none() {
+            return Ok((archive, format!("{name} cached")));
         }
-        files.push(("init".into(), contents.init.as_bytes().to_vec()));
-        files.extend(contents.modules.files());
-        let archive = write_archive(&files).or_host("write the initramfs")?;
-        let digest = hex(&Sha256::digest(&archive)[..10]);
-        let path = cache.path("images").join(format!("{}-{digest}.cpio", contents.name));
-        // Not by its size alone: what is there may be damaged.
-        if fs::read(&path).is_ok_and(|filed| filed == archive) && cache.hold(&path) {
-            return Ok((path, format!("{} cached", contents.name)));
+        if let Some(set) = contents.packages {
+            add_packages(&mut tree, contents.image, set)?;
         }
-        publish(&path, &archive, cache)?;
-        let summary = format!("{} ({} KB)", contents.name, archive.len() / 1000);
-        Ok((path, summary))
+        check_init(&tree, contents.image)?;
+        let size = publish(&tree, &folder, cache)?;
+        Ok((archive, format!("{name} ({} KB)", size / 1000)))
     })
 }
 
-fn publish(path: &Path, archive: &[u8], cache: &Cache) -> Result<()> {
-    let stage = cache.stage()?;
-    fs::write(stage.path().join("image"), archive).or_host(format!("write {}", path.display()))?;
-    stage.publish_inner("image", path)
+/// Makes sure that the host has the programs that the image takes from it.
+///
+/// # Errors
+/// It lacks one; the error is at the image's line.
+pub fn check_programs(image: &Image) -> Result<()> {
+    image.programs().into_iter().try_for_each(|item| find_program(image, item).map(drop))
 }
 
-/// A program of the host that runs without libraries.
-fn static_program(name: &str) -> Result<Vec<u8>> {
-    let install = how_to_get(name);
-    let path = which::which(name)
-        .map_err(|_| Error::host(format!("the image needs {name}, which is not on this host")).hint(&install))?;
-    let data = fs::read(&path).or_host(format!("read {}", path.display()))?;
-    match is_static(&data) {
-        Some(true) => Ok(data),
-        Some(false) => {
-            Err(Error::host(format!("{} needs shared libraries; the image needs a static {name}", path.display()))
-                .hint(install))
+fn key(tree: &Tree, packages: Option<&Set>) -> String {
+    let mut hasher = Sha256::new_with_prefix(LAYOUT);
+    tree.hash(&mut hasher);
+    for package in packages.map_or(&[][..], |set| &set.packages) {
+        hasher.update(format!("{} {} {} {}\n", package.name, package.version, package.sha256, package.asked));
+    }
+    hex(&hasher.finalize()[..10])
+}
+
+/// All that costs little to read, which is everything but the packages.
+fn without_packages(contents: &Contents<'_>) -> Result<Tree> {
+    let Contents { image, modules, .. } = contents;
+    let mut tree = Tree::default();
+    add_programs(&mut tree, image)?;
+    tree.put("/init", Node::program(image.init.as_str()));
+    let users = image.users();
+    let (passwd, group) = account::accounts(&users.iter().map(|item| item.name).collect::<Vec<_>>());
+    let sysctls = account::sysctls(&image.sysctls());
+    for (path, text) in [("/etc/passwd", passwd), ("/etc/group", group), ("/etc/hosts", HOSTS.into())] {
+        tree.put(path, Node::data(text));
+    }
+    if !sysctls.is_empty() {
+        tree.put("/etc/kdbg.sysctls", Node::data(sysctls));
+    }
+    tree.put("/var/run", Node::Link("/run".into()));
+    for (path, data) in modules.files() {
+        tree.put(&path, Node::data(data));
+    }
+    for (path, file) in image.files() {
+        tree.put(path, Node::File { data: file.data.clone(), executable: file.executable });
+    }
+    for (path, to) in image.links() {
+        tree.put(path, Node::Link(to.into()));
+    }
+    Ok(tree)
+}
+
+/// The programs and libraries of the host.
+fn add_programs(tree: &mut Tree, image: &Image) -> Result<()> {
+    let shelf = Shelf::host();
+    for item in image.programs() {
+        let path = find_program(image, item)?;
+        let data = fs::read(&path).or_host(format!("read {}", path.display()))?;
+        if elf::linkage(&data).is_none() {
+            let message = format!("{} is not an ELF program for x86-64", path.display());
+            let help = ["a script goes into `files`, and what runs it into `programs` or `packages`".into()];
+            return Err(image.diagnose(item, message, "", &help));
         }
-        None => Err(Error::host(format!("{} is not an ELF program", path.display())).hint(install)),
+        let place = format!("/usr/bin/{}", item.name);
+        tree.put(&place, Node::program(data));
+        complete(&shelf, tree, vec![tree::place(&place)], image, item)?;
+    }
+    for item in image.libraries() {
+        let paths = shelf.libraries(item.name);
+        if paths.is_empty() {
+            let folders = shelf.folders().collect::<Vec<_>>().join(", ");
+            let message = format!("this host has no library and no folder of libraries `{}`", item.name);
+            return Err(host(image.diagnose(item, message, "", &[format!("looked in {folders}")])));
+        }
+        for path in paths {
+            let data = fs::read(&path).or_host(format!("read {path}"))?;
+            tree.put(&path, Node::program(data));
+            complete(&shelf, tree, vec![tree::place(&path)], image, item)?;
+        }
+    }
+    Ok(())
+}
+
+fn find_program(image: &Image, item: Item<'_>) -> Result<PathBuf> {
+    which::which(item.name).map_err(|_| {
+        let help = match item.name {
+            "busybox" => "`kdbg doctor --install` installs a static busybox",
+            _ => "install it, or name the Debian package that has it in `packages`: nothing is installed then",
+        };
+        host(image.diagnose(item, format!("{} is not on this host", item.name), "not on PATH", &[help.into()]))
+    })
+}
+
+/// The files of the packages, and the libraries that they need. What the image says otherwise stays.
+fn add_packages(tree: &mut Tree, image: &Image, set: &Set) -> Result<()> {
+    let shelf = Shelf::Packages { trees: set.packages.iter().map(|package| set.tree(package)).collect() };
+    let mut added = Vec::new();
+    for item in image.packages() {
+        let name = item.name.split('=').next().unwrap_or(item.name);
+        let packages = set.packages.iter().filter(|package| package.name == name);
+        let files = packages.map(|package| files(&set.tree(package))).collect::<Result<Vec<_>>>()?.concat();
+        for (path, node) in &files {
+            tree.put_absent(path, node.clone());
+        }
+        added.push((item, files.into_iter().map(|(path, _)| tree::place(&path)).collect::<Vec<_>>()));
+    }
+    for (item, paths) in added {
+        let runs = |path: &String| tree.file(path).and_then(elf::linkage).is_some_and(|it| it.interpreter.is_some());
+        let (programs, others) = paths.into_iter().partition(runs);
+        complete(&shelf, tree, programs, image, item)?;
+        // A package has plugins whose libraries it only recommends: they do not load here as they would not there.
+        let _ = shelf.complete(tree, others);
+    }
+    Ok(())
+}
+
+fn complete(shelf: &Shelf, tree: &mut Tree, paths: Vec<String>, image: &Image, item: Item<'_>) -> Result<()> {
+    match shelf.complete(tree, paths).first() {
+        None => Ok(()),
+        Some(lacking) => Err(explain(image, item, lacking)),
     }
 }
 
-/// What brings a static program: kdbg knows a package for busybox alone.
-fn how_to_get(name: &str) -> String {
-    match name {
-        "busybox" => "`kdbg doctor --install` installs a static busybox".into(),
-        _ => format!("put a statically linked {name} on PATH, or take it out of the image's `programs`"),
-    }
-}
-
-/// Whether an ELF program has no interpreter; `None` if it is not one.
-fn is_static(data: &[u8]) -> Option<bool> {
-    let object::File::Elf64(elf) = object::File::parse(data).ok()? else { return None };
-    let endian = elf.endian();
-    let headers = elf.elf_header().program_headers(endian, data).ok()?;
-    let interpreted = headers.iter().any(|header| header.p_type(endian) == object::elf::PT_INTERP);
-    Some(!interpreted && elf.kind() != object::ObjectKind::Relocatable)
-}
-
-fn write_archive(files: &[(String, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
-    let mut archive = Vec::new();
-    let mut inode = 0;
-    let mut entry = |name: &str, mode: u32, device: Option<(u32, u32)>, data: &[u8]| {
-        inode += 1;
-        let links = if mode == DIRECTORY { 2 } else { 1 };
-        let mut builder = newc::Builder::new(name).ino(inode).mode(mode).nlink(links);
-        if let Some((major, minor)) = device {
-            builder = builder.rdev_major(major).rdev_minor(minor);
+/// Everything in a folder that is not a folder, by its path.
+fn files(root: &Path) -> Result<Vec<(String, Node)>> {
+    use std::os::unix::fs::PermissionsExt;
+    let doing = || format!("read the packages in {}", root.display());
+    let (mut found, mut folders) = (Vec::new(), vec![root.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).or_host(doing())? {
+            let path = entry.or_host(doing())?.path();
+            let metadata = fs::symlink_metadata(&path).or_host(doing())?;
+            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            if metadata.is_dir() {
+                folders.push(path);
+            } else if metadata.is_symlink() {
+                let to = fs::read_link(&path).or_host(doing())?;
+                found.push((name, Node::Link(to.to_string_lossy().into_owned())));
+            } else if metadata.is_file() {
+                let executable = metadata.permissions().mode() & 0o111 != 0;
+                found.push((name, Node::File { data: fs::read(&path).or_host(doing())?, executable }));
+            }
         }
-        let size = u32::try_from(data.len()).map_err(std::io::Error::other)?;
-        let mut writer = builder.write(&mut archive, size);
-        writer.write_all(data)?;
-        writer.finish().map(drop)
+    }
+    Ok(found)
+}
+
+/// The program that init's first line names has to be there: without it the kernel panics, and does not say why.
+fn check_init(tree: &Tree, image: &Image) -> Result<()> {
+    let first = image.init.lines().next().and_then(|line| line.strip_prefix("#!"));
+    let Some(program) = first.and_then(|line| line.split_whitespace().next()) else {
+        return Err(Error::recipe(format!("the init of the image `{}` does not begin with `#!`", image.name)));
     };
-    let mut directories = BTreeSet::from(["bin", "dev", "proc", "root", "run", "sys", "tmp"]);
-    for (name, _) in files {
-        // Each folder before what is in it.
-        directories.extend(name.match_indices('/').map(|(at, _)| &name[..at]));
+    if tree.has(program) {
+        return Ok(());
     }
-    for directory in directories {
-        entry(directory, DIRECTORY, None, &[])?;
-    }
-    // The kernel opens it for /init before devtmpfs is mounted.
-    entry("dev/console", CONSOLE, Some((5, 1)), &[])?;
-    for (name, data) in files {
-        entry(name, PROGRAM, None, data)?;
-    }
-    newc::trailer(&mut archive)?;
-    Ok(archive)
+    let message = format!("the init of the image `{}` runs in {program}, which is not in the image", image.name);
+    Err(Error::recipe(message).hint("add it to the image, or include `base`, which has busybox"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn explain(image: &Image, item: Item<'_>, lacking: &Lacking) -> Error {
+    let Lacking { library, needed_by } = lacking;
+    let message = format!("`{}` needs the library {library}, which is not to be found", item.name);
+    let help = ["name the library, or the package that has it, in the image too".into()];
+    host(image.diagnose(item, message, &format!("{needed_by} asks for it"), &help))
+}
 
-    #[test]
-    fn an_archive_reads_back_and_is_the_same_twice() {
-        let files =
-            vec![("bin/busybox".to_string(), vec![1, 2, 3]), ("init".to_string(), b"#!/bin/busybox sh\n".to_vec())];
-        let archive = write_archive(&files).unwrap();
-        assert_eq!(archive, write_archive(&files).unwrap());
-        let mut rest: Box<dyn std::io::Read> = Box::new(std::io::Cursor::new(archive));
-        let mut names = Vec::new();
-        loop {
-            let mut reader = newc::Reader::new(rest).unwrap();
-            if reader.entry().is_trailer() {
-                break;
-            }
-            let entry = reader.entry();
-            names.push((entry.name().to_string(), entry.mode(), entry.mtime()));
-            let mut data = Vec::new();
-            std::io::Read::read_to_end(&mut reader, &mut data).unwrap();
-            if names.last().is_some_and(|(name, ..)| name == "bin/busybox") {
-                assert_eq!(data, [1, 2, 3]);
-            }
-            rest = reader.finish().unwrap();
-        }
-        assert!(names.contains(&("dev/console".into(), CONSOLE, 0)));
-        assert_eq!(names.last(), Some(&("init".into(), PROGRAM, 0)));
-    }
+/// What the host lacks is no mistake of the image.
+fn host(error: Error) -> Error {
+    Error { kind: ErrorKind::Host, ..error }
+}
 
-    #[test]
-    fn only_what_can_be_installed_is_promised() {
-        let hint = |name| static_program(name).unwrap_err().hint.unwrap();
-        let expected = "put a statically linked kdbg-no-such on PATH, or take it out of the image's `programs`";
-        assert_eq!(hint("kdbg-no-such"), expected);
-        assert!(how_to_get("busybox").contains("kdbg doctor --install"));
-    }
-
-    #[test]
-    fn a_script_is_no_program() {
-        assert_eq!(is_static(b"#!/bin/sh\n"), None);
-    }
+/// Files the archive; gives its size in bytes.
+fn publish(tree: &Tree, folder: &Path, cache: &Cache) -> Result<u64> {
+    let stage = cache.stage()?;
+    let path = stage.path().join(ARCHIVE);
+    let doing = || "write the initramfs";
+    let mut out = BufWriter::new(fs::File::create(&path).or_host(doing())?);
+    tree.write(&mut out).and_then(|()| out.flush()).or_host(doing())?;
+    let size = fs::metadata(&path).or_host(doing())?.len();
+    seal::seal(stage.path())?;
+    stage.publish(folder)?;
+    Ok(size)
 }

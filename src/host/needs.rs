@@ -149,7 +149,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// A program on `PATH` that answers `--version`. An image's tools (`nft`, `iptables`) are needs like this one.
+    /// A program on `PATH` that answers `--version`.
     pub fn program(name: impl Into<Cow<'static, str>>, purpose: Purpose, why: impl Into<Cow<'static, str>>) -> Self {
         let name = name.into();
         Need {
@@ -234,25 +234,12 @@ pub fn needs_for(purposes: &[Purpose], kernels: &[impl AsRef<str>]) -> Vec<Need>
         .collect()
 }
 
-/// [`needs_for`], for an image that holds `programs`, and not busybox unless that is among them.
-pub fn needs_with_image(purposes: &[Purpose], kernels: &[impl AsRef<str>], programs: &[String]) -> Vec<Need> {
+/// [`needs_for`], for an image that takes `programs` from the host: what is in the table for images, if it is among them.
+/// The others are the image's business, which knows the line that names them.
+pub fn needs_with_image(purposes: &[Purpose], kernels: &[impl AsRef<str>], programs: &[&str]) -> Vec<Need> {
     let mut needs = needs_for(purposes, kernels);
-    let wanted = |need: &Need| programs.iter().any(|program| *program == need.id);
-    needs.retain(|need| need.purposes != [Purpose::Image] || wanted(need));
-    if purposes.contains(&Purpose::Image) {
-        for program in programs {
-            if !needs.iter().any(|need| need.id == program.as_str() && need.purposes.contains(&Purpose::Image)) {
-                needs.push(image_program(program));
-            }
-        }
-    }
+    needs.retain(|need| need.purposes != [Purpose::Image] || programs.contains(&need.id.as_ref()));
     needs
-}
-
-/// A program of an image. No package manager has a name for the static build of just any program.
-fn image_program(name: &str) -> Need {
-    let need = Need::program(name.to_owned(), Purpose::Image, "a program of the guest's image");
-    Need { packages: Packages::default(), ..need.version_by(None).statically_linked() }
 }
 
 /// `6.1` of `6.1.192`.

@@ -2,6 +2,7 @@
 //!
 //! Pure. Collects all it finds, so that one look at the error is enough to mend the recipe.
 
+mod image;
 mod kernel;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use super::point::{ProbePoint, is_identifier};
 use super::types::{Comparison, ExpectSpec, GuestSpec, ProbeSpec, Recipe, StepSpec};
 use crate::spelling;
 
+pub(super) use image::image;
 pub(crate) use kernel::{VERSION_HELP, is_image_package, is_revision, is_version};
 
 /// All that is wrong with a recipe, in the order of its parts.

@@ -6,17 +6,18 @@
 //! fragment only the includes are looked at; what else it and a patch say is the kernel's room.
 
 mod fragments;
+mod image;
 
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use super::diagnostic::{self, Diagnostic, Span};
-use super::image::ImageSpec;
 use super::kernel::{KernelChoice, Source};
-use super::load::{Loaded, document};
+use super::load::Loaded;
 use crate::builtin;
 use crate::error::{Error, IoContext, Result};
 use crate::spelling;
+pub use image::{GuestFile, Image, Item};
 
 /// Everything a recipe names, read.
 #[derive(Debug, Clone)]
@@ -59,17 +60,6 @@ impl Fragment {
     }
 }
 
-/// What the guest's initramfs is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
-    /// What the image's file says.
-    pub spec: ImageSpec,
-    /// The text of the script that becomes `/init`.
-    pub init: String,
-    /// Where the image comes from: a path, or `built into kdbg`.
-    pub origin: String,
-}
-
 /// The origin of what is compiled in.
 pub const BUILT_IN: &str = "built into kdbg";
 
@@ -83,7 +73,7 @@ struct Found {
 
 /// Finds and reads everything that a recipe names.
 pub fn resolve(loaded: &Loaded) -> Result<Resolved> {
-    Ok(Resolved { fragments: fragments::fragments(loaded)?, patches: patches(loaded)?, image: image(loaded)? })
+    Ok(Resolved { fragments: fragments::fragments(loaded)?, patches: patches(loaded)?, image: image::image(loaded)? })
 }
 
 fn patches(loaded: &Loaded) -> Result<Vec<Patch>> {
@@ -132,35 +122,14 @@ fn beside(loaded: &Loaded, key: &str, path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Finds and reads the image and its `init`.
-fn image(loaded: &Loaded) -> Result<Image> {
-    let site = Site::Recipe("guest.image".into());
-    let place = Place { loaded, site, what: "image", folder: "images", suffix: ".yaml" };
-    let found = place.find(&loaded.recipe.guest.image)?;
-    let spec: ImageSpec =
-        document(&found.text, "an image").map_err(|wrong| diagnostic::error(&found.origin, &found.text, &[wrong]))?;
-    if let Some((key, name)) = spec.odd_name() {
-        let message = format!("{}: `{key}` cannot be `{name}`", found.origin);
-        return Err(Error::recipe(message).hint("name a file or program without its folder"));
-    }
-    let init = match &found.folder {
-        Some(folder) => {
-            let path = folder.join(&spec.init);
-            read_inside(folder, &spec.init).map_err(|error| {
-                let message = format!("image `{}`: cannot read its init {}: {error}", spec.name, path.display());
-                Error::recipe(message).hint(format!("`init` in {} names a file beside it", found.origin))
-            })?
-        }
-        None => builtin::file(&format!("images/{}", spec.init))
-            .ok_or_else(|| Error::recipe(format!("the built-in image `{}` has no {}", spec.name, spec.init)))?
-            .to_owned(),
-    };
-    Ok(Image { spec, init, origin: found.origin })
+/// The text of a file [inside](path_inside) `folder`.
+fn read_inside(folder: &Path, file: &str) -> std::io::Result<String> {
+    std::fs::read_to_string(path_inside(folder, file)?)
 }
 
-/// The text of a file that really is in `folder`, and where that folder really is its parent's: a recipe that came with
+/// The path of a file that really is in `folder`, and where that folder really is its parent's: a recipe that came with
 /// symbolic links must not read the host's files.
-fn read_inside(folder: &Path, file: &str) -> std::io::Result<String> {
+fn path_inside(folder: &Path, file: &str) -> std::io::Result<PathBuf> {
     let path = folder.join(file).canonicalize()?;
     let parent = match folder.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -173,24 +142,24 @@ fn read_inside(folder: &Path, file: &str) -> std::io::Result<String> {
     if !path.is_file() {
         return Err(std::io::Error::new(ErrorKind::InvalidInput, "this is not a file"));
     }
-    std::fs::read_to_string(path)
+    Ok(path)
 }
 
 /// Where a name stands.
 enum Site<'l> {
     /// At this path of the recipe.
     Recipe(String),
-    /// In a line of a fragment.
-    Fragment(&'l Fragment, Span),
+    /// In a file that the recipe names: how that is called, what it says, and the place in it.
+    File { file: &'l str, text: &'l str, span: Span },
 }
 
 impl Site<'_> {
     fn diagnose(&self, loaded: &Loaded, message: String, label: &str, helps: &[String]) -> Error {
         match self {
             Site::Recipe(at) => loaded.diagnose(at, message, label, helps),
-            Site::Fragment(fragment, span) => {
+            Site::File { file, text, span } => {
                 let wrong = Diagnostic { helps: helps.to_vec(), ..Diagnostic::new(message, *span, label) };
-                diagnostic::error(&fragment.file(), &fragment.text, &[wrong])
+                diagnostic::error(file, text, &[wrong])
             }
         }
     }
@@ -314,7 +283,7 @@ mod tests {
         let origins: Vec<_> = resolved.fragments.iter().map(origin).collect();
         assert_eq!(origins, [BUILT_IN, "DIR/recipes/kconfigs/mine.config"]);
         assert_eq!((resolved.fragments[1].text.as_str(), resolved.image.init.as_str()), ("beside", "#!/bin/sh\n"));
-        assert_eq!(resolved.image.spec.programs, ["busybox"]);
+        assert_eq!(resolved.image.name, "tiny");
     }
 
     #[test]
@@ -345,7 +314,7 @@ mod tests {
 
         link(path("outside/secret").to_str().unwrap(), "recipes/images/start");
         let message = said().unwrap_err();
-        assert!(message.contains("cannot read its init") && message.contains("leads out"), "{message}");
+        assert!(message.contains("images/start cannot be taken") && message.contains("leads out"), "{message}");
         std::fs::remove_file(path("recipes/images/start")).unwrap();
         std::fs::write(path("recipes/images/start"), "#!/bin/sh\n").unwrap();
         assert_eq!(said().unwrap().image.init, "#!/bin/sh\n");
@@ -359,7 +328,7 @@ mod tests {
     fn what_is_not_there_is_said_with_what_is() {
         let mine = ("kconfigs/mine.config", "");
         let mut said = vec![complaint(&[("kconfigs/mines.config", "")]), complaint(&[mine])];
-        for image in ["name: tiny\ninti: x\n", "name: tiny\ninit: ../x\n", "name: tiny\n", ""] {
+        for image in ["name: tiny\ninti: x\n", "name: tiny\ninit: start\n", ""] {
             said.push(complaint(&[mine, ("images/tiny.yaml", image)]));
         }
         let said = said.join("\n\nerror: ");

@@ -250,6 +250,11 @@ impl std::str::FromStr for HitCount {
 #[serde(transparent)]
 pub struct ExpectedValue(pub String);
 
+/// What a sysctl is set to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct SysctlValue(pub String);
+
 /// Reads a scalar (string, integer or boolean) as its text, then parses that.
 macro_rules! from_scalar {
     ($type:ty, $expecting:literal, $parse:expr) => {
@@ -287,6 +292,7 @@ from_scalar!(OptionValue, "`y`, `n`, `m`, a whole number or text", |text: &str| 
         other => other.into(),
     }))
 });
+from_scalar!(SysctlValue, "a whole number or text", |text: &str| Ok::<_, String>(SysctlValue(text.into())));
 from_scalar!(MemorySize, "an amount of memory like `256M`", str::parse::<MemorySize>);
 from_scalar!(HitCount, "a number of hits like `1` or `\">= 1\"`", str::parse::<HitCount>);
 from_scalar!(ExpectedValue, "a whole number or text", |text: &str| Ok::<_, String>(ExpectedValue(text.into())));

@@ -125,7 +125,7 @@ impl Starting {
             way => return Ok(Starting { way, ..self }),
         };
         let started = Instant::now();
-        let about = About { release: parts.kernel.release.clone(), image: order.resolved.image.spec.name.clone() };
+        let about = About { release: parts.kernel.release.clone(), image: order.resolved.image.name.clone() };
         match making.save(&mut self.guest, &about, &logs(order).console, order.cache) {
             Ok(template) => {
                 self.guest.stop();

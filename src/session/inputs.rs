@@ -1,11 +1,14 @@
 //! `kdbg.lock.yaml`: everything that went into a run, resolved, so that two runs can be compared and one repeated.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Order;
 use crate::digest::sha256;
 use crate::error::{Error, IoContext, Result};
 use crate::kernel::KernelBuild;
+use crate::package::Set;
 use crate::report::model::MachineInfo;
 
 /// The file's name in the run directory.
@@ -38,7 +41,7 @@ struct Kernel<'a> {
     compiler: &'a str,
     patches: Vec<Named<'a>>,
     fragments: Vec<Named<'a>>,
-    options: std::collections::BTreeMap<&'a str, &'a str>,
+    options: BTreeMap<&'a str, &'a str>,
     debuggable: &'a [String],
     key: &'a str,
     build_id: &'a str,
@@ -48,7 +51,10 @@ struct Kernel<'a> {
 struct Image<'a> {
     name: &'a str,
     init_sha256: String,
-    programs: &'a [String],
+    programs: Vec<&'a str>,
+    /// Debian packages and those that they need, with their versions.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    packages: BTreeMap<String, String>,
 }
 
 /// Writes the file.
@@ -58,6 +64,8 @@ struct Image<'a> {
 pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineInfo) -> Result<()> {
     let recipe = &order.loaded.recipe;
     let image = &order.resolved.image;
+    let names: Vec<&str> = image.packages().iter().map(|item| item.name).collect();
+    let packages = Set::filed(&names, order.cache).map_or(Vec::new(), |set| set.packages);
     let fragment = |fragment: &'_ crate::recipe::Fragment| sha256(fragment.text.as_bytes());
     let inputs = Inputs {
         kdbg: env!("CARGO_PKG_VERSION"),
@@ -93,9 +101,10 @@ pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineIn
             build_id: &kernel.build_id,
         },
         image: Image {
-            name: &image.spec.name,
+            name: &image.name,
             init_sha256: sha256(image.init.as_bytes()),
-            programs: &image.spec.programs,
+            programs: image.programs().iter().map(|item| item.name).collect(),
+            packages: packages.into_iter().map(|package| (package.name, package.version)).collect(),
         },
         machine,
     };

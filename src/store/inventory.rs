@@ -22,6 +22,8 @@ pub enum Kind {
     Kernels,
     /// An initramfs.
     Images,
+    /// Packages of the distribution, unpacked for images.
+    Packages,
     /// A guest that was booted and saved.
     Templates,
     /// Package lists of kdbg's own, and archives that are not whole yet.
@@ -32,8 +34,16 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Kind; 7] =
-        [Kind::Sources, Kind::Objects, Kind::Kernels, Kind::Images, Kind::Templates, Kind::Downloads, Kind::Unfinished];
+    pub const ALL: [Kind; 8] = [
+        Kind::Sources,
+        Kind::Objects,
+        Kind::Kernels,
+        Kind::Images,
+        Kind::Packages,
+        Kind::Templates,
+        Kind::Downloads,
+        Kind::Unfinished,
+    ];
 
     /// What people and the cache call them.
     pub fn name(self) -> &'static str {
@@ -42,6 +52,7 @@ impl Kind {
             Kind::Objects => "objects",
             Kind::Kernels => "kernels",
             Kind::Images => "images",
+            Kind::Packages => "packages",
             Kind::Templates => "templates",
             Kind::Downloads => "downloads",
             Kind::Unfinished => "unfinished",

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::control::{self, Download, Stanza};
+use super::control::{self, Stanza};
 use crate::error::{Error, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
+use crate::package::download::{Download, downloads};
 use crate::process::Tool;
 use crate::store::space;
 
@@ -75,7 +76,7 @@ pub(super) fn find(name: &str, cancel: &Cancel) -> Result<Pair, Unfound> {
     if !output.status.success() {
         return Err(Unfound::NoDebug { wanted });
     }
-    let files = control::downloads(&output.text);
+    let files = downloads(&output.text);
     let deb = |package: &str| {
         let file = files.iter().find(|file| file.name.starts_with(&format!("{package}_"))).cloned();
         let file = file

@@ -1,4 +1,4 @@
-//! What apt prints, read: control files, and lists of what it would download.
+//! What apt prints, read: control files and names.
 //!
 //! Pure.
 
@@ -7,17 +7,6 @@ use std::collections::BTreeSet;
 use super::super::kconfig::Options;
 use super::super::kconfig::alternative::Wanted;
 use crate::builtin;
-
-/// A file that apt would download.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Download {
-    /// Its name.
-    pub(super) name: String,
-    /// Its size in bytes.
-    pub(super) size: u64,
-    /// Its hash, with the kind in front: `SHA256:…`.
-    pub(super) hash: String,
-}
 
 /// What kdbg reads of a package's control file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,16 +82,6 @@ pub(super) fn lacking(wanted: &Wanted, config: &Options) -> Vec<String> {
     wanted.options.0.iter().filter(is_off).map(|(symbol, _)| symbol.clone()).collect()
 }
 
-/// The files that `apt-get --print-uris download` names: `'ADDRESS' FILE SIZE KIND:HASH`.
-pub(super) fn downloads(text: &str) -> Vec<Download> {
-    let download = |line: &str| {
-        let mut words = line.strip_prefix('\'')?.split_once("' ")?.1.split_whitespace();
-        let (name, size, hash) = (words.next()?, words.next()?, words.next()?);
-        Some(Download { name: name.into(), size: size.parse().ok()?, hash: hash.into() })
-    };
-    text.lines().filter_map(download).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::kconfig::Origin;
@@ -149,13 +128,5 @@ mod tests {
         assert_eq!(series("linux-image-6.1.0-48-cloud-amd64").as_deref(), Some("6.1"));
         assert_eq!(series("linux-image-6.12.9+bpo-amd64").as_deref(), Some("6.12"));
         assert_eq!(series("linux-image-cloud-amd64"), None);
-    }
-
-    #[test]
-    fn what_apt_would_download_is_read() {
-        let text = "W: something\n'http://x/pool/k_1%3a6.1_amd64.deb' k_1%3a6.1_amd64.deb 281637416 SHA256:421c6a\n";
-        let expected = Download { name: "k_1%3a6.1_amd64.deb".into(), size: 281_637_416, hash: "SHA256:421c6a".into() };
-        assert_eq!(downloads(text), [expected]);
-        assert_eq!(downloads("'x' k.deb many SHA256:1\nReading package lists...\n"), []);
     }
 }

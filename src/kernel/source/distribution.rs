@@ -9,7 +9,7 @@ use super::download::{Download, MIRROR_VARIABLE, Releases};
 use super::{KernelSource, Shop, Supplier, file_name, unpack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Phase;
-use crate::kernel::apt::Apt;
+use crate::package::Apt;
 use crate::process::Tool;
 use crate::store::space;
 

@@ -42,8 +42,9 @@ impl Reader<'_> {
         let found = place.find(name)?;
         let fragment = Fragment { name: name.to_owned(), origin: found.origin, text: found.text };
         self.open.push(name.to_owned());
+        let file = fragment.file();
         for (included, span) in includes(&fragment.text) {
-            let site = Site::Fragment(&fragment, span);
+            let site = Site::File { file: &file, text: &fragment.text, span };
             if !is_plain_name(included) {
                 let message = format!("`{included}` is not the name of a fragment");
                 let help = ["name one fragment a line, without its folder and `.config`".into()];

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::{Error, IoContext, Result};
+use super::download::{Download, downloads};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::{Cancel, Event, Events, Phase, Unit};
 use crate::process::Tool;
 use crate::store::{Cache, space};
@@ -94,13 +95,22 @@ impl Apt {
         Ok(if said.status.success() { names.collect() } else { Vec::new() })
     }
 
+    /// The packages whose names begin like this.
+    ///
+    /// # Errors
+    /// apt cannot be run.
+    pub fn beginning(&self, start: &str, cancel: &Cancel) -> Result<Vec<String>> {
+        let said = self.cache(&["pkgnames", start]).output(cancel)?;
+        Ok(said.text.lines().map(str::to_owned).collect())
+    }
+
     /// How large a package is, in bytes, if apt says so.
     ///
     /// # Errors
     /// apt cannot be run.
     pub fn size(&self, package: &str, cancel: &Cancel) -> Result<Option<u64>> {
         let said = self.get(&["--print-uris", "download", package]).output(cancel)?;
-        Ok(size_of(&said.text))
+        Ok(downloads(&said.text).first().map(|file| file.size))
     }
 
     /// Downloads a package of `size` bytes into `folder` and returns the `.deb`. apt checks its hash; progress is in bytes,
@@ -116,26 +126,90 @@ impl Apt {
         events: &Events,
         cancel: &Cancel,
     ) -> Result<PathBuf> {
-        // Each line of apt's status is `dlstatus:FILE:PERCENT:TEXT`.
-        let fetch = self.get(&["-o", "APT::Status-Fd=1", "-q", "download", package]);
-        let said = fetch.directory(folder).deadline(Duration::from_secs(3600)).run(cancel, |line| {
-            let percent = line.strip_prefix("dlstatus:").and_then(|rest| rest.split(':').nth(1)?.parse::<f64>().ok());
-            if let (Some(percent), Some(size)) = (percent, size) {
-                let done = (size as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64;
-                events.send(Event::PhaseProgress { phase: Phase::Fetch, done, total: Some(size), unit: Unit::Bytes });
-            }
-        })?;
-        if said.status.success() {
-            return only_deb(folder);
-        }
-        let lines: Vec<&str> = said.text.lines().filter(|line| !line.starts_with("dlstatus:")).collect();
-        let last = lines[lines.len().saturating_sub(3)..].join("\n");
-        if let Some(full) = space::full(&said.text, format!("fetching {package}")) {
-            return Err(full);
-        }
-        Err(Error::kernel(format!("apt-get cannot download {package}: {last}"))
-            .hint("check the network; if the package is not there any more, `apt-get update` says what is"))
+        fetch(&self.get(&["download", package]).directory(folder), package, size, events, cancel)?;
+        only_deb(folder)
     }
+
+    /// What installing `packages` would download if nothing were installed: what they depend on, too.
+    ///
+    /// # Errors
+    /// apt cannot be run. `Err` within: what apt has against it.
+    pub fn closure(&self, packages: &[&str], cancel: &Cancel) -> Result<Result<Vec<Download>, String>> {
+        let work = tempfile::tempdir().or_host("make a temporary folder")?;
+        let said =
+            self.as_if_bare(work.path())?.args(["--print-uris", "install"]).args(packages.to_vec()).output(cancel)?;
+        Ok(if said.status.success() { Ok(downloads(&said.text)) } else { Err(said.tail(3)) })
+    }
+
+    /// Downloads what [`Apt::closure`] tells into `folder`; returns the folder with the `.deb` files.
+    ///
+    /// # Errors
+    /// apt cannot fetch all of it.
+    pub fn download_closure(
+        &self,
+        packages: &[&str],
+        size: u64,
+        folder: &Path,
+        events: &Events,
+        cancel: &Cancel,
+    ) -> Result<PathBuf> {
+        let tool = self.as_if_bare(folder)?.args(["--download-only", "install"]).args(packages.to_vec());
+        fetch(&tool, &packages.join(", "), Some(size), events, cancel).map_err(|error| match error.kind {
+            // These are no kernel's.
+            ErrorKind::Kernel => Error { kind: ErrorKind::Host, ..error },
+            _ => error,
+        })?;
+        Ok(folder.join(ARCHIVES))
+    }
+
+    /// `apt-get` with a machine on which nothing is installed, and which is never changed: its state is in `work`.
+    fn as_if_bare(&self, work: &Path) -> Result<Tool> {
+        let (status, archives) = (work.join("status"), work.join(ARCHIVES));
+        fs::write(&status, "").or_host("write a list of no packages")?;
+        fs::create_dir_all(archives.join("partial")).or_host("make a folder for packages")?;
+        let settings = [
+            format!("Dir::State::status={}", status.display()),
+            format!("Dir::Cache::archives={}", archives.display()),
+            // They would tell of no packages what is true of the host's.
+            "Dir::Cache::pkgcache=".into(),
+            "Dir::Cache::srcpkgcache=".into(),
+            "Debug::NoLocking=true".into(),
+            sandbox(),
+        ];
+        let settings = settings.into_iter().flat_map(|setting| ["-o".into(), setting]);
+        Ok(self.get(&["--yes", "--no-install-recommends"]).args(settings))
+    }
+}
+
+/// Where the packages of a closure are.
+const ARCHIVES: &str = "archives";
+
+/// Has apt fetch `what`, and tells how far it is, in bytes, as part of [`Phase::Fetch`].
+fn fetch(tool: &Tool, what: &str, size: Option<u64>, events: &Events, cancel: &Cancel) -> Result<()> {
+    // Each line of apt's status is `dlstatus:FILE:PERCENT:TEXT`.
+    let tool = tool.clone().args(["-q", "-o", "APT::Status-Fd=1"]).deadline(Duration::from_secs(3600));
+    let said = tool.run(cancel, |line| {
+        let percent = line.strip_prefix("dlstatus:").and_then(|rest| rest.split(':').nth(1)?.parse::<f64>().ok());
+        if let (Some(percent), Some(size)) = (percent, size) {
+            let done = (size as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64;
+            events.send(Event::PhaseProgress { phase: Phase::Fetch, done, total: Some(size), unit: Unit::Bytes });
+        }
+    })?;
+    if said.status.success() {
+        return Ok(());
+    }
+    let lines: Vec<&str> = said.text.lines().filter(|line| !line.starts_with("dlstatus:")).collect();
+    let last = lines[lines.len().saturating_sub(3)..].join("\n");
+    if let Some(full) = space::full(&said.text, format!("fetching {what}")) {
+        return Err(full);
+    }
+    Err(Error::kernel(format!("apt-get cannot download {what}: {last}"))
+        .hint("check the network; if the package is not there any more, `apt-get update` says what is"))
+}
+
+/// Root's apt would fetch as another user, who has no way into the cache.
+fn sandbox() -> String {
+    format!("APT::Sandbox::User={}", if rustix::process::geteuid().is_root() { "root" } else { "" })
 }
 
 fn private_options(root: &Path) -> Vec<String> {
@@ -148,8 +222,7 @@ fn private_options(root: &Path) -> Vec<String> {
         "Dir::Cache::pkgcache=".into(),
         "Dir::Cache::srcpkgcache=".into(),
         "Acquire::Languages=none".into(),
-        // Root's apt would fetch as another user, who has no way into the cache.
-        format!("APT::Sandbox::User={}", if rustix::process::geteuid().is_root() { "root" } else { "" }),
+        sandbox(),
     ];
     settings.into_iter().flat_map(|setting| ["-o".into(), setting]).collect()
 }
@@ -191,11 +264,6 @@ fn candidate(policy: &str) -> Option<&str> {
     Some(line.trim()).filter(|version| *version != "(none)" && !version.is_empty())
 }
 
-/// The size in the answer of `apt-get --print-uris`: `'URI' NAME SIZE HASH`.
-fn size_of(uris: &str) -> Option<u64> {
-    uris.lines().find_map(|line| line.strip_prefix('\'')?.split_whitespace().nth(2)?.parse().ok())
-}
-
 fn only_deb(folder: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(folder).or_host(format!("read {}", folder.display()))?;
     let mut paths = entries.flatten().map(|entry| entry.path());
@@ -226,7 +294,6 @@ mod tests {
     fn answers_of_apt_are_read() {
         assert_eq!(candidate("x:\n  Installed: (none)\n  Candidate: 6.1.9-1\n"), Some("6.1.9-1"));
         assert_eq!(candidate("x:\n  Candidate: (none)\n"), None);
-        assert_eq!(size_of("'http://m/x%7e1.deb' x~1_all.deb 1525 SHA256:00\n"), Some(1525));
         assert_eq!(codename("ID=debian\nVERSION_CODENAME=trixie\n").as_deref(), Some("trixie"));
         assert_eq!(codename("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n"), None);
     }
