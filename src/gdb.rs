@@ -7,6 +7,7 @@ pub mod answer;
 pub mod breakpoints;
 pub mod client;
 pub mod collect;
+mod condition;
 pub mod mi;
 pub mod modules;
 mod registers;

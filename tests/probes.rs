@@ -108,3 +108,24 @@ fn the_stack_of_an_interrupt_goes_on_in_what_it_interrupted() {
         assert!(levels.eq(0..symbols.len() as u64), "{symbols:?}");
     }
 }
+
+#[test]
+fn a_condition_that_makes_no_sense_is_refused_at_its_line_and_nothing_is_run() {
+    for at in ["tcp_v4_send_reset", "tcp_v4_rcv"] {
+        let _slot = slot();
+        let ended = Place::new().run(&with_probes(&[&format!("name: odd, at: {at}, when: skb->nosuch > 0")]));
+        let report = ended.assert_error(2, "recipe", &["There is no member named nosuch", "test.yaml:4:", "when"]);
+        assert_eq!(report["trigger"], Value::Array(vec![]), "{at}");
+    }
+}
+
+#[test]
+fn a_condition_may_make_sense_in_some_of_the_functions_of_a_name_only() {
+    // In the other of the two, of /proc/PID, the argument is called `filp`.
+    let text = recipe(&["{ name: read, run: cat /proc/uptime }"])
+        .replace("name: rst, at: tcp_v4_send_reset", "name: open, at: proc_single_open, when: file != 0, limit: 1");
+    let _slot = slot();
+    let report = Place::new().run(&text).assert_passed();
+    assert_eq!(report["probes"][0]["locations"].as_array().unwrap().len(), 2);
+    assert_eq!(probes_of_hits(&report), ["open"]);
+}

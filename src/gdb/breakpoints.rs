@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::answer::Answer;
 use super::client::{Gdb, Stop};
+use super::condition;
 use super::mi::{self, Values};
 use super::symbols::Symbols;
 use crate::error::{Error, Result};
@@ -165,15 +166,17 @@ pub fn set(
     }
     let inlined = locations.iter().any(|location| location.inlined);
     let condition = match when {
-        // GDB evaluates a condition in the frame that the function was inlined into, where its variables are not.
-        Some(when) if inlined => Some(when.to_string()),
-        // A function can begin with code of one that is inlined into it: GDB takes the names there for that one's.
-        Some(when) if matches!(point, ProbePoint::Function(_)) => {
-            try_condition(gdb, number, when, cancel)?;
+        // GDB evaluates a condition in the frame that the function was inlined into, where its variables are not. And a
+        // function can begin with code of one that is inlined into it: GDB takes the names there for that one's.
+        Some(when) if inlined || matches!(point, ProbePoint::Function(_)) => {
+            condition::try_out(gdb, number, when, cancel)?;
+            if let (ProbePoint::Function(name), [_]) = (point, &locations[..]) {
+                condition::check_names(gdb, plain_symbol(name), when, cancel)?;
+            }
             Some(when.to_string())
         }
         Some(when) => {
-            set_condition(gdb, number, when, cancel)?;
+            condition::set(gdb, number, when, cancel)?;
             None
         }
         None => None,
@@ -205,28 +208,6 @@ fn check_place(
             Err(no_such_place(Vec::new(), locations.first().and_then(|location| location.line)))
         }
         _ => Ok(()),
-    }
-}
-
-/// Has GDB parse a condition, and forget it. A name that it does not find is no objection: GDB looks for it in one
-/// function, and the stop may be in another, which was inlined there.
-fn try_condition(gdb: &mut Gdb, number: u64, condition: &str, cancel: &Cancel) -> std::result::Result<(), Unresolved> {
-    match set_condition(gdb, number, condition, cancel) {
-        Err(Unresolved::BadCondition(why)) if !why.starts_with("No symbol \"") => Err(Unresolved::BadCondition(why)),
-        Err(Unresolved::BadCondition(_)) => Ok(()),
-        Err(failed) => Err(failed),
-        Ok(()) => Ok(gdb.must(&format!("-break-condition {number}"), cancel).map(drop)?),
-    }
-}
-
-/// Leaves a condition to GDB.
-fn set_condition(gdb: &mut Gdb, number: u64, condition: &str, cancel: &Cancel) -> std::result::Result<(), Unresolved> {
-    match gdb.ask(&format!("-break-condition {number} {condition}"), cancel)? {
-        Answer::Refused(why) => Err(Unresolved::BadCondition(why)),
-        Answer::Done(_, said) if said.contains("failed to validate condition") => {
-            Err(Unresolved::BadCondition("its variables are not there at every location of the probe".into()))
-        }
-        Answer::Done(..) => Ok(()),
     }
 }
 

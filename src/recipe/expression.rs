@@ -95,6 +95,41 @@ pub fn check(text: &str) -> Result<(), Objection> {
     open.pop().map_or(Ok(()), |opened| Err(unbalanced(&tokens[opened])))
 }
 
+/// The names in an expression that may be arguments, locals or symbols, once each: no members, tags, types or registers.
+pub fn names(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = free(&tokens(text).unwrap_or_default()).map(|token| token.text.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The expression with `scope::` in front of these of its [`names`].
+pub fn within(scope: &str, text: &str, names: &[String]) -> String {
+    let tokens = tokens(text).unwrap_or_default();
+    let mut starts: Vec<usize> =
+        free(&tokens).filter(|token| names.contains(&token.text)).map(|token| token.at.start).collect();
+    starts.sort_unstable();
+    let mut qualified = String::new();
+    for (at, character) in text.chars().enumerate() {
+        if starts.binary_search(&at).is_ok() {
+            qualified += &format!("{scope}::");
+        }
+        qualified.push(character);
+    }
+    qualified
+}
+
+fn free(tokens: &[Token]) -> impl Iterator<Item = &Token> {
+    let before = |index: usize| index.checked_sub(1).map_or("", |before| tokens[before].text.as_str());
+    let is_free = move |(index, token): &(usize, &Token)| {
+        let text = token.text.as_str();
+        let is_type = TYPE_WORDS.contains(&text) || KERNEL_TYPES.contains(&text) || OPERATORS.contains(&text);
+        let belongs = matches!(before(*index), "." | "->" | "struct" | "union" | "enum");
+        token.is_word() && !text.starts_with('$') && !is_type && !belongs
+    };
+    tokens.iter().enumerate().filter(is_free).map(|(_, token)| token)
+}
+
 /// Whether the parentheses from token `open` to token `close`, with another `(` behind them, are a cast.
 fn is_cast(tokens: &[Token], open: usize, close: usize) -> bool {
     let before = open.checked_sub(1).map(|before| tokens[before].text.as_str());
@@ -274,6 +309,15 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(check(text).map_err(|objection| objection.message), Err(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn names_are_told_from_members_tags_types_and_registers() {
+        let text = "sk && ((struct sock *)sk)->sk.state[i] > (u16)skb->len + sizeof(enum sk) + $rdi";
+        assert_eq!(names(text), ["i", "sk", "skb"]);
+        let only = ["sk".to_string(), "i".to_string()];
+        let qualified = "f::sk && ((struct sock *)f::sk)->sk.state[f::i] > (u16)skb->len + sizeof(enum sk) + $rdi";
+        assert_eq!(within("f", text, &only), qualified);
     }
 
     #[test]
