@@ -11,6 +11,7 @@ mod http;
 mod local;
 mod patched;
 mod unpack;
+mod zst;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -82,12 +82,37 @@ fn another_archive_is_another_source() {
     });
 }
 
+/// Compressed by Zstandard, as two frames.
+fn zst(data: &[u8]) -> Vec<u8> {
+    let (first, second) = data.split_at(data.len() / 2);
+    let frame = |part| ruzstd::encoding::compress_to_vec(part, ruzstd::encoding::CompressionLevel::Fastest);
+    [frame(first), frame(second)].concat()
+}
+
+#[test]
+fn an_archive_of_several_frames_is_whole_or_refused() {
+    in_cache(|folder, shop| {
+        let path = folder.join("linux.tar.zst");
+        let whole = zst(&pack(Vec::new()));
+        let middle = whole.len() / 2;
+        let mut flipped = whole.clone();
+        flipped[middle / 2] ^= 1;
+        let cuts = [10, middle, whole.len() - 8].map(|length| whole[..length].to_vec());
+        for bytes in cuts.into_iter().chain([flipped]) {
+            fs::write(&path, bytes).unwrap();
+            let error = local::Archive { path: path.clone() }.supply(shop).unwrap_err();
+            assert!(error.message.contains("cut short or damaged"), "{error}");
+            assert_empty(shop);
+        }
+    });
+}
+
 #[test]
 fn archives_are_told_by_their_content() {
     in_cache(|folder, shop| {
         let path = folder.join("linux");
         let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        for bytes in [pack(gzip).finish().unwrap(), pack(Vec::new())] {
+        for bytes in [pack(gzip).finish().unwrap(), zst(&pack(Vec::new())), pack(Vec::new())] {
             fs::write(&path, bytes).unwrap();
             let source = local::Archive { path: path.clone() }.supply(shop).unwrap();
             assert_eq!(source.version, "9.9.1");

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{KernelSource, Shop};
+use super::{KernelSource, Shop, zst};
 use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Event, Events, Phase, Unit};
@@ -40,7 +40,7 @@ pub(super) fn hash(path: &Path) -> Result<String> {
     }
 }
 
-/// Unpacks an archive (`.tar.xz`, `.tar.gz` or `.tar`, by its content) with one top folder as `sources/<id>`; `id` makes
+/// Unpacks an archive (`.tar.xz`, `.tar.gz`, `.tar.zst` or `.tar`, by its content) with one top folder as `sources/<id>`; `id` makes
 /// that of the kernel's version.
 ///
 /// # Errors
@@ -117,6 +117,7 @@ fn hostile(archive: &Path, path: &Path) -> Error {
 pub(super) enum Packing {
     Xz,
     Gzip,
+    Zst,
     Plain,
 }
 
@@ -125,7 +126,7 @@ impl Packing {
     pub(super) fn factor(self) -> u64 {
         match self {
             Packing::Xz => 11,
-            Packing::Gzip => 7,
+            Packing::Gzip | Packing::Zst => 7,
             Packing::Plain => 1,
         }
     }
@@ -142,6 +143,9 @@ fn packing(archive: &Path) -> Result<Packing> {
     if beginning.starts_with(b"\x1f\x8b") {
         return Ok(Packing::Gzip);
     }
+    if beginning.starts_with(b"\x28\xb5\x2f\xfd") {
+        return Ok(Packing::Zst);
+    }
     if beginning.get(257..262) == Some(b"ustar") {
         return Ok(Packing::Plain);
     }
@@ -149,7 +153,7 @@ fn packing(archive: &Path) -> Result<Packing> {
         return Err(damaged(archive, "it is nearly empty"));
     }
     Err(Error::kernel(format!("{} is not an archive that kdbg unpacks", archive.display()))
-        .hint("name a kernel tree packed as .tar.xz, .tar.gz or .tar"))
+        .hint("name a kernel tree packed as .tar.xz, .tar.gz, .tar.zst or .tar"))
 }
 
 /// The tar stream in an archive, whatever it is compressed with.
@@ -161,6 +165,10 @@ fn decoder<'e>(archive: &Path, events: &'e Events) -> Result<Box<dyn Read + 'e>>
     Ok(match packing {
         Packing::Xz => Box::new(liblzma::read::XzDecoder::new_multi_decoder(counted)),
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(counted)),
+        Packing::Zst => {
+            let frames = zst::Frames::new(BufReader::new(counted));
+            Box::new(frames.map_err(|error| damaged(archive, &innermost(&error)))?)
+        }
         Packing::Plain => Box::new(counted),
     })
 }
