@@ -1,5 +1,5 @@
-//! Runs on other kernels than the one that `cargo xtask setup` builds: another version, a distribution's, and one that is
-//! partly debuggable and has a module. Each is built or fetched by the first run that finds it missing from the cache,
+//! Runs on other kernels than the one that `cargo xtask setup` builds: another version, a distribution's, one that is
+//! partly debuggable and has a module, and one with netfilter for the image `net`. Each is built or fetched by the first run that finds it missing from the cache,
 //! which takes minutes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -29,7 +29,7 @@ fn run(recipe: &Path, kernel: &[&str]) -> Option<Value> {
     let _slot = slot();
     let out = place.out();
     let line = [&["run", recipe, "--json", "--accel", "tcg", "--out", out.to_str().unwrap()], kernel].concat();
-    let ended = place.kdbg(&line).wait();
+    let ended = place.kdbg(&line).wait_within(LIMIT);
     place.assert_nothing_left();
     Some(ended.assert_passed())
 }
@@ -98,6 +98,15 @@ fn a_probe_in_a_distributions_module_stops_whether_it_was_armed_before_the_modul
         assert!(list(&first["frames"]).iter().any(|frame| frame["symbol"] == "tcp_connect"), "{first}");
         assert_eq!(first["shown"][0]["value"], "60");
     }
+}
+
+#[test]
+fn the_network_tools_work_on_a_kernel_with_netfilter() {
+    if which::which("apt-get").is_err() {
+        eprintln!("skipped: the image net takes Debian packages, and this host has no apt");
+        return;
+    }
+    run(&in_repository("tests/tools.yaml"), &[]);
 }
 
 /// Stops in vmlinux, and in a module that the trigger loads.
