@@ -5,27 +5,37 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use object::{Object, ObjectSymbol, SymbolKind};
 use serde_json::Value;
-use support::{Place, in_repository, probes_of_hits, slot};
+use support::{HIT, Place, in_repository, probes_of_hits, slot};
 
 /// How long fetching and building a kernel may take on a slow machine.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
 /// What kdbg says where neither the distribution nor a server has a source, and where apt has no such package.
 const UNOBTAINABLE: [&str; 2] = ["no source of Linux", "apt knows no package"];
 
-/// Runs a recipe on the kernel that these arguments choose; none, said, where this machine cannot get it.
-fn run(recipe: &Path, kernel: &[&str]) -> Option<Value> {
+/// What `kdbg build --json` says of the kernel that these arguments choose; none, said, where this machine cannot get it.
+fn build(recipe: &Path, kernel: &[&str]) -> Option<Value> {
     let place = Place::new();
-    let recipe = recipe.to_str().unwrap();
-    let built = place.kdbg(&[&["build", recipe, "--json"], kernel].concat()).wait_within(LIMIT);
+    let built = place.kdbg(&[&["build", recipe.to_str().unwrap(), "--json"], kernel].concat()).wait_within(LIMIT);
     if UNOBTAINABLE.iter().any(|words| built.stderr.contains(words)) {
         eprintln!("skipped: {}", built.stderr);
         return None;
     }
     built.assert_code(0);
+    Some(serde_json::from_str(&built.stdout).unwrap())
+}
+
+/// Runs a recipe on the kernel that these arguments choose; none, said, where this machine cannot get it.
+fn run(recipe: &Path, kernel: &[&str]) -> Option<Value> {
+    build(recipe, kernel)?;
+    let place = Place::new();
+    let recipe = recipe.to_str().unwrap();
     let _slot = slot();
     let out = place.out();
     let line = [&["run", recipe, "--json", "--accel", "tcg", "--out", out.to_str().unwrap()], kernel].concat();
@@ -109,14 +119,17 @@ fn the_network_tools_work_on_a_kernel_with_netfilter() {
     run(&in_repository("tests/tools.yaml"), &[]);
 }
 
-/// Stops in vmlinux, and in a module that the trigger loads.
+/// A kernel that is partly debuggable and has a module.
 const DEBUGGABLE: &str = "name: debuggable
 kernel:
   version: '6.1'
   options: { MODULES: y, DUMMY: m }
   debuggable: [net/]
   modules: { available: [dummy] }
-probes:
+";
+
+/// Stops in vmlinux, and in a module that the trigger loads.
+const STOPS: &str = "probes:
   - { name: rst, at: tcp_v4_send_reset }
   - { name: setup, at: dummy_setup }
 trigger:
@@ -130,7 +143,7 @@ expect:
 #[test]
 fn nearly_every_value_is_readable_in_a_debuggable_kernel_and_its_module_is_followed() {
     let place = Place::new();
-    let Some(report) = run(&place.file("debuggable.yaml", DEBUGGABLE), &[]) else { return };
+    let Some(report) = run(&place.file("debuggable.yaml", &format!("{DEBUGGABLE}{STOPS}")), &[]) else { return };
     let [rst, setup] = list(&report["hits"]) else { panic!("{}", report["hits"]) };
     for kind in ["args", "locals"] {
         let values: Vec<&Value> = list(&rst["frames"]).iter().flat_map(|frame| list(&frame[kind])).collect();
@@ -144,13 +157,63 @@ fn nearly_every_value_is_readable_in_a_debuggable_kernel_and_its_module_is_follo
             values.len()
         );
     }
-    let skb = list(&rst["frames"][0]["args"]).iter().find(|arg| arg["name"] == "skb").unwrap();
-    assert!(
-        skb["value"].as_str().unwrap().starts_with("0xffff"),
-        "the argument, not what the stack held before: {skb}"
-    );
     let frame = &setup["frames"][0];
     assert_eq!((&frame["symbol"], &frame["file"]), (&"dummy_setup".into(), &"drivers/net/dummy.c".into()));
     let place = &report["probes"][1]["locations"][0];
     assert_eq!((&place["symbol"], &place["inlined"]), (&"dummy_setup".into(), &false.into()));
+    let counts = &report["kernel"]["debuggable"];
+    assert!(counts["o0"].as_u64().unwrap() > 100, "{counts}");
+    assert_eq!((&counts["unused"], &counts["marks_unset"]), (&serde_json::json!([]), &true.into()));
+}
+
+/// Functions of net/ that the trigger passes through, with two, three and five arguments, all pointers or 32 bits wide.
+const PASSED: [&str; 3] = ["tcp_v4_send_reset", "ip_protocol_deliver_rcu", "__tcp_transmit_skb"];
+/// Where a caller puts the first arguments (System V ABI, AMD64).
+const REGISTERS: [&str; 6] = ["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
+
+#[test]
+fn the_arguments_at_o0_are_what_the_caller_passed() {
+    let place = Place::new();
+    let Some(built) = build(&place.file("kernel.yaml", DEBUGGABLE), &[]) else { return };
+    let starts = addresses(Path::new(built["vmlinux"].as_str().unwrap()));
+    let shown: Vec<String> = REGISTERS.iter().map(|name| format!("{name}: (unsigned long)${name}")).collect();
+    let shown = shown.join(", ");
+    let mut recipe = format!("{DEBUGGABLE}probes:\n");
+    for name in PASSED {
+        recipe.push_str(&format!("  - {{ name: {name}, at: {name}, limit: 1 }}\n"));
+        let entry = format!("name: enter {name}, at: '*{:#x}', limit: 1, show: {{ {shown} }}", starts[name]);
+        recipe.push_str(&format!("  - {{ {entry} }}\n"));
+    }
+    recipe.push_str(&format!("trigger:\n  - {HIT}\n"));
+    let Some(report) = run(&place.file("debuggable.yaml", &recipe), &[]) else { return };
+    let hit = |probe: &str| list(&report["hits"]).iter().find(|hit| hit["probe"] == probe).unwrap();
+    for name in PASSED {
+        let args = list(&hit(name)["frames"][0]["args"]);
+        let shown = list(&hit(&format!("enter {name}"))["shown"]);
+        assert!(args.len() >= 2 && args.len() <= REGISTERS.len(), "{name}: {args:?}");
+        for (arg, register) in args.iter().zip(REGISTERS) {
+            let register = shown.iter().find(|var| var["name"] == register).unwrap();
+            let mask = if arg["type"].as_str().unwrap().ends_with('*') { u64::MAX } else { u32::MAX.into() };
+            assert_eq!(number(arg) & mask, number(register) & mask, "{name}: {arg} in {register}");
+        }
+    }
+}
+
+/// The functions of an ELF file.
+fn addresses(path: &Path) -> BTreeMap<String, u64> {
+    let data = fs::read(path).unwrap();
+    let file = object::File::parse(&*data).unwrap();
+    let functions = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text);
+    functions.map(|symbol| (symbol.name().unwrap().to_owned(), symbol.address())).collect()
+}
+
+/// The number that a variable's value begins with.
+#[track_caller]
+fn number(var: &Value) -> u64 {
+    let text = var["value"].as_str().unwrap_or_else(|| panic!("no value: {var}"));
+    let first = text.split(' ').next().unwrap();
+    match first.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).unwrap(),
+        None => first.parse::<i64>().map_or_else(|_| first.parse().unwrap(), i64::cast_unsigned),
+    }
 }
