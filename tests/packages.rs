@@ -27,12 +27,14 @@ struct Mock {
     config: &'static str,
     /// Whether apt has the debug information, and whether vmlinux is in it.
     debug: Option<bool>,
+    /// The build that the image says it is of.
+    build: u8,
 }
 
 impl Default for Mock {
     fn default() -> Mock {
         let config = "CONFIG_PVH=y\nCONFIG_VETH=m\nCONFIG_CC_VERSION_TEXT=\"gcc-12 (Mock) 12.2.0\"\n";
-        Mock { config, debug: Some(true) }
+        Mock { config, debug: Some(true), build: 1 }
     }
 }
 
@@ -43,7 +45,11 @@ impl Mock {
         let pool = place.path().join("pool");
         fs::create_dir(&pool).unwrap();
         let module = format!("lib/modules/{RELEASE}/kernel/net/veth.ko");
-        let image = [(format!("boot/config-{RELEASE}"), self.config.into()), (module.clone(), object(MODULE))];
+        let image = [
+            (format!("boot/config-{RELEASE}"), self.config.into()),
+            (format!("boot/vmlinuz-{RELEASE}"), bzimage(self.build)),
+            (module.clone(), object(MODULE)),
+        ];
         pack(&pool, IMAGE, &image);
         if let Some(has_vmlinux) = self.debug {
             let mut debug = vec![(format!("usr/lib/debug/{module}"), object(MODULE))];
@@ -73,9 +79,20 @@ fn object(source: &str) -> Vec<u8> {
     compile(source, &["-c"])
 }
 
+/// As much of an image as says which build it is of.
+fn bzimage(build: u8) -> Vec<u8> {
+    let mut image = vec![0; 0x200];
+    image.extend([&[0; 2], &b"HdrS"[..], &[0; 8], &[0x00, 0x01]].concat());
+    image.resize(0x300, 0);
+    image.extend(format!("{RELEASE} (mock@here) #{build} Mock {VERSION}\0").into_bytes());
+    image
+}
+
 fn program() -> Vec<u8> {
-    let source = "int answer = 42;\nvoid _start(void) { for (;;); }\n";
-    compile(source, &["-nostdlib", "-static", "-Wl,--build-id", "-Wl,--emit-relocs"])
+    let banner = format!("Linux version {RELEASE} (mock@here) (gcc-12 (Mock) 12.2.0) #1 Mock {VERSION}");
+    let source =
+        format!("const char linux_banner[] = \"{banner}\\n\";\nint answer = 42;\nvoid _start(void) {{ for (;;); }}\n");
+    compile(&source, &["-nostdlib", "-static", "-Wl,--build-id", "-Wl,--emit-relocs"])
 }
 
 /// Makes the package `name` of these files in `pool`.
@@ -204,6 +221,7 @@ fn a_package_without_what_kdbg_needs_is_refused_and_nothing_is_kept() {
         (Mock { debug: None, ..Mock::default() }, 2, "the package `linux-image-5.999.0-7-mock-amd64-dbg` is not there"),
         (Mock { debug: Some(false), ..Mock::default() }, 4, "hold no usr/lib/debug/boot/vmlinux-5.999.0-7-mock-amd64"),
         (Mock { config: "# CONFIG_PVH is not set\n", ..Mock::default() }, 4, "has CONFIG_PVH off"),
+        (Mock { build: 2, ..Mock::default() }, 4, "the debug information is of Linux version 5.999.0-7-mock-amd64"),
         (Mock { config: "moon\n", ..Mock::default() }, 4, "line 1 is not understood: moon"),
     ];
     for (mock, code, text) in cases {

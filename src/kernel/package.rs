@@ -5,6 +5,7 @@
 //! package that was filed before is answered without asking apt, even where there is a newer one by now.
 
 mod apt;
+mod banner;
 mod control;
 mod unpacked;
 
@@ -46,6 +47,16 @@ pub(super) fn obtain(
             fetch(request, name, cache, events, cancel)?
         }
     };
+    if let (None, Some((source, version))) = (&build.source_tree, control::source_package(&build.source_id)) {
+        let release: String = version.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+        events.fact(
+            "sources",
+            format!(
+                "reports show no source lines: the cache has no {source} {version}. Where apt offers that version, \
+                 `kdbg build RECIPE --explain --kernel {release}` brings it"
+            ),
+        );
+    }
     // A recipe for this package asks nothing of it; one for another kernel, with --kernel, may.
     if request.recipe.recipe.kernel.package.is_empty() {
         let lacking = control::lacking(&request.wanted, &unpacked::read_config(&build.config)?);
@@ -75,9 +86,8 @@ fn open(request: &Request, key: &str, cache: &Cache) -> Result<KernelBuild, Miss
 
 /// The tree of the source package of the same version, where the cache has it.
 fn source_tree(package: &str, cache: &Cache) -> Option<PathBuf> {
-    let (name, version) = package.split_once(' ')?;
-    let series = control::series(name)?;
-    let tree = cache.path(format!("sources/linux-source-{series}_{version}"));
+    let (source, version) = control::source_package(package)?;
+    let tree = cache.path(format!("sources/{source}_{version}"));
     tree.join("Makefile").is_file().then_some(tree)
 }
 
@@ -119,7 +129,7 @@ fn file(pair: &Pair, key: &str, cache: &Cache, events: &Events, cancel: &Cancel)
         Ok(((), format!("{name} ({} MB)", size / 1_000_000)))
     })?;
     let unpacked = events.phase(Phase::Unpack, &name, || {
-        let unpacked = Unpacked::unpack(&packages, &tree, cancel)?;
+        let unpacked = Unpacked::unpack(&packages, &tree, events, cancel)?;
         let summary = format!("Linux {}", unpacked.release);
         Ok((unpacked, summary))
     })?;

@@ -54,11 +54,17 @@ fn numbers(name: &str) -> Vec<u64> {
 }
 
 /// The series of a kernel by its package's name: `6.1` of `linux-image-6.1.0-48-cloud-amd64`.
-pub(super) fn series(image: &str) -> Option<String> {
+fn series(image: &str) -> Option<String> {
     let mut parts = image.strip_prefix("linux-image-")?.split(['.', '-']);
     let (major, minor) = (parts.next()?, parts.next()?);
     let is_number = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
     (is_number(major) && is_number(minor)).then(|| format!("{major}.{minor}"))
+}
+
+/// The package with the source of a kernel that is called `linux-image-… VERSION`, and its version.
+pub(super) fn source_package(kernel: &str) -> Option<(String, &str)> {
+    let (image, version) = kernel.split_once(' ')?;
+    Some((format!("linux-source-{}", series(image)?), version))
 }
 
 /// The compiler that built a kernel, as its configuration has it.
@@ -128,5 +134,7 @@ mod tests {
         assert_eq!(series("linux-image-6.1.0-48-cloud-amd64").as_deref(), Some("6.1"));
         assert_eq!(series("linux-image-6.12.9+bpo-amd64").as_deref(), Some("6.12"));
         assert_eq!(series("linux-image-cloud-amd64"), None);
+        let source = source_package("linux-image-6.1.0-48-cloud-amd64 6.1.172-1");
+        assert_eq!(source, Some(("linux-source-6.1".into(), "6.1.172-1")));
     }
 }

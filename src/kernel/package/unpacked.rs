@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::kconfig::Options;
+use super::banner;
 use crate::error::{Error, IoContext, Result};
-use crate::event::Cancel;
+use crate::event::{Cancel, Event, Events, Phase, Unit};
 use crate::process::Tool;
 use crate::store::space;
 
@@ -28,9 +29,16 @@ impl Unpacked {
     ///
     /// # Errors
     /// A package is damaged, or together they are no kernel with its debug information that QEMU can boot.
-    pub(super) fn unpack(packages: &Path, tree: &Path, cancel: &Cancel) -> Result<Unpacked> {
-        for package in fs::read_dir(packages).or_host("read the packages")?.flatten() {
-            let package = package.path();
+    pub(super) fn unpack(packages: &Path, tree: &Path, events: &Events, cancel: &Cancel) -> Result<Unpacked> {
+        let packages: Vec<_> = fs::read_dir(packages).or_host("read the packages")?.flatten().collect();
+        let size = |package: &fs::DirEntry| package.metadata().map_or(0, |metadata| metadata.len());
+        let total = packages.iter().map(size).sum();
+        let mut done = 0;
+        for entry in packages {
+            let progress = Event::PhaseProgress { phase: Phase::Unpack, done, total: Some(total), unit: Unit::Bytes };
+            events.send(progress);
+            done += size(&entry);
+            let package = entry.path();
             let unpack = Tool::new("dpkg-deb").arg("-x").arg(&package).arg(tree).deadline(Duration::from_secs(600));
             let output = unpack.output(cancel)?;
             if !output.status.success() {
@@ -58,11 +66,24 @@ impl Unpacked {
                 "the packages hold no {place}, which would be the kernel with its symbols"
             )));
         }
+        let banners = banner::of_image(&self.image()).zip(banner::of_vmlinux(&vmlinux));
+        if let Some((image, debug)) = banners.filter(|(image, debug)| !banner::match_each_other(image, debug)) {
+            let message = format!(
+                "the kernel's package and its debug information are of two builds:\n  the kernel is {image}\n  \
+                 the debug information is of {debug}"
+            );
+            let hint = "both have to be of one build: run `apt-get update`, and look at `apt-cache policy` of the two";
+            return Err(Error::kernel(message).hint(hint));
+        }
         if self.config()?.value("PVH") != "y" {
             let message = format!("Linux {} has CONFIG_PVH off: QEMU cannot boot its vmlinux", self.release);
             return Err(Error::kernel(message).hint("take another package, or build a kernel with `version`"));
         }
         Ok(())
+    }
+
+    fn image(&self) -> PathBuf {
+        self.tree.join("boot").join(format!("vmlinuz-{}", self.release))
     }
 
     fn vmlinux(&self) -> PathBuf {
