@@ -11,6 +11,7 @@ pub mod image;
 pub mod machine;
 pub mod qmp;
 pub mod template;
+pub mod topology;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -142,12 +143,12 @@ impl Guest {
         &self.events
     }
 
-    /// Has the agent run `script` as step `id`.
+    /// Has the agent run `script` as step `id`, on a host of the topology if one is named.
     ///
     /// # Errors
     /// The port is closed: the guest is gone.
-    pub fn run(&mut self, id: &str, script: &str) -> Result<()> {
-        self.tell(&agent::run(id, script))
+    pub fn run(&mut self, id: &str, script: &str, host: Option<&str>) -> Result<()> {
+        self.tell(&agent::run(id, script, host))
     }
 
     /// Has the agent kill step `id`.

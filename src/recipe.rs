@@ -22,6 +22,7 @@ pub mod modules;
 pub mod point;
 pub mod resolve;
 mod shape;
+pub mod topology;
 pub mod types;
 
 pub use image::ImageSpec;

@@ -10,6 +10,7 @@ mod inputs;
 mod journal;
 mod modules;
 mod request;
+mod setup;
 mod trigger;
 
 use std::path::PathBuf;
@@ -85,6 +86,7 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let mut armed =
         journal.timed("symbols_ms", |journal| arm::load_gdb(order, gdb, &kernel, symbols, &modules, journal))?;
     let mut guest = boot::finish(order, starting, parts, journal)?;
+    journal.timed("setup_ms", |_| setup::run(order, &mut guest))?;
     let ended = journal
         .timed("arm_ms", |journal| {
             breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
@@ -115,4 +117,11 @@ pub fn obtain_kernel(order: &Order<'_>) -> Result<KernelBuild> {
     let label = if build.is_packaged() { &build.source_id } else { &request.label };
     order.events.fact("kernel", format!("{} {label}  {}", build.release, build.state()));
     Ok(build)
+}
+
+/// Bits that a script cannot guess, so that its output is not taken for an end mark.
+fn nonce() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    let hash = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    u32::try_from(hash >> 32).unwrap_or_default()
 }

@@ -3,6 +3,8 @@
 //! Pure: parses and formats; [`super`] owns the sockets. The agent is a shell script, so the protocol is one that a
 //! shell can speak.
 
+use crate::recipe::topology::ROOT;
+
 /// Something the agent said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
@@ -31,9 +33,11 @@ pub fn ping() -> Vec<u8> {
     b"ping\n".to_vec()
 }
 
-/// What makes the agent run `script` as step `id`.
-pub fn run(id: &str, script: &str) -> Vec<u8> {
-    format!("run {id} {}\n{script}", script.len()).into_bytes()
+/// What makes the agent run `script` as step `id`, in the network namespace `host` if one is named.
+pub fn run(id: &str, script: &str, host: Option<&str>) -> Vec<u8> {
+    // The first namespace has no name in the guest.
+    let host = host.filter(|host| *host != ROOT).unwrap_or_default();
+    format!("run {id} {} {host}\n{script}", script.len()).into_bytes()
 }
 
 /// What makes the agent kill step `id` with everything in its session.

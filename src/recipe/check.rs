@@ -4,6 +4,7 @@
 
 mod image;
 mod kernel;
+mod topology;
 
 use std::collections::BTreeSet;
 
@@ -33,6 +34,10 @@ pub(super) fn check(recipe: &Recipe, outline: &Outline<'_>) -> Vec<Diagnostic> {
     for (index, step) in recipe.trigger.iter().enumerate() {
         checker.name("step", &format!("trigger[{index}].name"), &step.name, &mut names);
         checker.step(&format!("trigger[{index}]"), step);
+        if let Some(host) = &step.on {
+            let topology = recipe.guest.network.topology.as_ref();
+            checker.step_host(&format!("trigger[{index}].on"), &step.name, host, topology);
+        }
     }
     for (index, expect) in recipe.expect.iter().enumerate() {
         checker.expectation(&format!("expect[{index}]"), expect, &recipe.probes);
@@ -70,6 +75,9 @@ impl Checker<'_, '_> {
         }
         if !(64..=64 << 10).contains(&guest.memory.mebibytes) {
             self.value("guest.memory", format!("a guest cannot have {} of memory", guest.memory), "must be 64M to 64G");
+        }
+        if let Some(topology) = &guest.network.topology {
+            self.topology(topology);
         }
     }
 

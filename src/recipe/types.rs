@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::kernel::KernelSpec;
+use super::topology::TopologySpec;
 
 /// A whole recipe, as written, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +73,9 @@ pub struct NetworkSpec {
     /// How the guest is connected.
     #[serde(default)]
     pub mode: NetworkMode,
+    /// Hosts and links inside the guest.
+    #[serde(default)]
+    pub topology: Option<TopologySpec>,
 }
 
 /// How the guest is connected.
@@ -148,6 +152,9 @@ pub struct StepSpec {
     pub name: String,
     /// The script.
     pub run: String,
+    /// The host of the topology that it runs on.
+    #[serde(default)]
+    pub on: Option<String>,
     /// The exit code it must end with.
     #[serde(default)]
     pub exit: i32,

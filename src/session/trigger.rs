@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 
-use super::Order;
 use super::arm::Armed;
 use super::journal::Journal;
+use super::{Order, nonce};
 use crate::error::{Error, Result};
 use crate::event::{Event, Phase, millis};
 use crate::gdb::breakpoints::{self, Breakpoint};
@@ -37,7 +37,7 @@ pub(super) fn run(
     for (index, step) in steps.iter().enumerate() {
         order.events.send(Event::StepStarted { name: step.name.clone() });
         let id = format!("{}-{:08x}", index + 1, nonce());
-        guest.run(&id, &step.run)?;
+        guest.run(&id, &step.run, step.on.as_deref())?;
         let mut running = Running::new(step, id);
         let watched = Watch { order, guest, armed, journal }.watch(&mut running);
         let result = running.result();
@@ -67,13 +67,6 @@ pub(super) fn run(
     let summary = plural(journal.next_hit() - 1, "hit");
     order.events.send(Event::PhaseDone { phase: Phase::Trigger, summary, duration_ms: millis(start.elapsed()) });
     Ok(())
-}
-
-/// Bits that a script cannot guess, so that its output is not taken for an end mark.
-fn nonce() -> u32 {
-    use std::hash::{BuildHasher, Hasher};
-    let hash = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    u32::try_from(hash >> 32).unwrap_or_default()
 }
 
 /// What a step wrote to one stream, up to [`OUTPUT_LIMIT`].

@@ -282,3 +282,36 @@ fn what_is_debuggable_lies_in_the_tree() {
     let twice = parse("a.yaml", &with("[net/, net/]")).unwrap_err();
     assert!(twice.message.contains("`net/` is listed twice"), "{twice}");
 }
+
+#[test]
+fn topologies_that_make_no_sense() {
+    let network = |topology: &str| {
+        format!(
+            "  memory: 256M\n  network:\n    topology:\n{}",
+            topology.lines().map(|line| format!("      {line}\n")).collect::<String>()
+        )
+    };
+    let hosts = "hosts:\n  a: { addresses: { eth0: 10.0.0.1/24 } }\n  b: {}\nlinks: [[a:eth0, b:eth0]]";
+    let cases = [
+        hosts.replace("b:eth0", "c:eth0"),
+        hosts.replace("b:eth0", "a:eth0"),
+        hosts.replace("b:eth0", "b"),
+        hosts.replace("b:eth0", "b:an-interface-of-b"),
+        hosts.replace("b: {}", "b: { addresses: { eth0: 10.0.0.1/24 } }"),
+        hosts.replace("b: {}", "b: { addresses: { eth1: 10.0.0.2/24 } }"),
+        hosts.replace("b: {}", "b: { addresses: { eth0: 10.0.0.2/24, lo: 10.0.0.0/8 } }"),
+        hosts.replace("b: {}", "b: { addresses: { eth0: 10.0.0 } }"),
+        hosts.replace("b: {}", "b: { addresses: { eth0: 10.0.0.2/24 }, routes: { 10.1.0.0/16: 10.2.0.1 } }"),
+        hosts.replace("b: {}", "b: { bridges: { br0: [eth1] } }"),
+        hosts.replace("b: {}", "b: { sysctls: { kernel.panic: 1, net.ipv4.x: '$(id)' } }"),
+        hosts.replace("b: {}", "b: { masquerade: [{ from: 10.0.0.0/8, out: eth0, not_out: eth7 }] }"),
+        hosts.replace("b: {}", "B: {}"),
+    ];
+    let cases: Vec<String> = cases.iter().map(|topology| network(topology)).collect();
+    let mut cases: Vec<(&str, &str)> = cases.iter().map(|topology| ("  memory: 256M\n", topology.as_str())).collect();
+    let there = network(hosts).replacen("  memory: 256M\n", "", 1) + "probes:\n";
+    let step = [("    exit: 1\n", "    exit: 1\n    on: a\n")];
+    cases.extend(step);
+    insta::assert_snapshot!(gallery(&cases));
+    parse("recipes/mine.yaml", &GOOD.replacen("probes:\n", &there, 1).replacen(step[0].0, step[0].1, 1)).unwrap();
+}

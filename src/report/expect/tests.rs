@@ -24,6 +24,7 @@ fn recipe(expect: ExpectSpec) -> Recipe {
         }],
         trigger: vec![StepSpec {
             name: "connect".into(),
+            on: None,
             run: String::new(),
             exit: 1,
             timeout: std::time::Duration::from_secs(10),

@@ -1,0 +1,193 @@
+//! What makes no sense below `guest.network.topology`: names that are none, ends that hang in the air, addresses that
+//! overlap.
+
+use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use super::Checker;
+use crate::recipe::topology::{Endpoint, HostSpec, TopologySpec};
+use crate::spelling;
+
+const PATH: &str = "guest.network.topology";
+
+/// As the kernel takes it, and no shell makes anything else of it.
+fn is_interface(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=15).contains(&name.len()) && name.chars().all(plain) && !name.starts_with(['-', '.'])
+}
+
+fn is_host(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=32).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('-')
+}
+
+/// `net.ipv4.ip_forward`; only what belongs to a network namespace.
+fn is_sysctl(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    name.starts_with("net.") && name.chars().all(plain) && !name.contains("..")
+}
+
+impl Checker<'_, '_> {
+    pub(super) fn topology(&mut self, topology: &TopologySpec) {
+        for name in topology.hosts.keys().filter(|name| !is_host(name)) {
+            self.key(&format!("{PATH}.hosts.{name}"), format!("`{name}` cannot name a host"), "")
+                .help("a name has up to 32 lower-case letters, digits and `-`");
+        }
+        self.links(topology);
+        for (name, host) in &topology.hosts {
+            let path = format!("{PATH}.hosts.{name}");
+            self.bridges(&path, name, host, topology);
+            self.known_interfaces(&path, name, host, topology);
+            self.routes(&path, name, host);
+            self.parameters(&path, host);
+        }
+        self.overlaps(topology);
+    }
+
+    fn links(&mut self, topology: &TopologySpec) {
+        let mut seen = BTreeSet::new();
+        for (index, link) in topology.links.iter().enumerate() {
+            for (side, end) in link.iter().enumerate() {
+                let at = format!("{PATH}.links[{index}][{side}]");
+                self.end(&at, end, topology);
+                if !seen.insert(end) {
+                    self.value(&at, format!("`{end}` is the end of two links"), "second time");
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, at: &str, end: &Endpoint, topology: &TopologySpec) {
+        let Endpoint { host, interface } = end;
+        if !topology.names().any(|name| name == host) {
+            let all = format!("the hosts are {}", spelling::listed(topology.names()));
+            let help =
+                spelling::did_you_mean(host, topology.names()).map_or(all.clone(), |near| format!("{near}\n{all}"));
+            self.value(at, format!("there is no host `{host}`"), "this end hangs in the air").help(help);
+        }
+        if !is_interface(interface) {
+            self.value(at, format!("`{interface}` cannot name an interface"), "")
+                .help("up to 15 letters, digits, `-`, `_` and `.`");
+        }
+    }
+
+    fn bridges(&mut self, path: &str, name: &str, host: &HostSpec, topology: &TopologySpec) {
+        let ends: BTreeSet<&str> =
+            topology.links.iter().flatten().filter(|end| end.host == name).map(|end| end.interface.as_str()).collect();
+        let mut seen = BTreeSet::new();
+        for (bridge, ports) in &host.bridges {
+            let at = format!("{path}.bridges.{bridge}");
+            if !is_interface(bridge) {
+                self.key(&at, format!("`{bridge}` cannot name an interface"), "")
+                    .help("up to 15 letters, digits, `-`, `_` and `.`");
+            }
+            if ends.contains(bridge.as_str()) {
+                self.key(&at, format!("`{name}` has two interfaces named `{bridge}`"), "a link gives it the other one");
+            }
+            for (index, port) in ports.iter().enumerate() {
+                let at = format!("{at}[{index}]");
+                if !ends.contains(port.as_str()) {
+                    self.no_interface(&at, name, port, ends.iter().copied());
+                } else if !seen.insert(port) {
+                    self.value(&at, format!("`{port}` is a port of two bridges"), "second time");
+                }
+            }
+        }
+    }
+
+    /// Whatever names an interface must name one that the host has.
+    fn known_interfaces(&mut self, path: &str, name: &str, host: &HostSpec, topology: &TopologySpec) {
+        let there: Vec<&str> = topology.interfaces(name).chain(["lo"]).collect();
+        for interface in host.addresses.keys().filter(|interface| !there.contains(&interface.as_str())) {
+            self.no_interface(&format!("{path}.addresses.{interface}"), name, interface, there.iter().copied());
+        }
+        for (index, masquerade) in host.masquerade.iter().enumerate() {
+            let at = format!("{path}.masquerade[{index}]");
+            let named = [("out", &masquerade.out), ("not_out", &masquerade.not_out)];
+            for (key, interface) in named.iter().filter_map(|(key, name)| Some((key, name.as_ref()?))) {
+                if !there.contains(&interface.as_str()) {
+                    self.no_interface(&format!("{at}.{key}"), name, interface, there.iter().copied());
+                }
+            }
+            if masquerade.out.is_some() && masquerade.not_out.is_some() {
+                self.value(&at, "a masquerade has `out` or `not_out`, not both", "");
+            }
+        }
+    }
+
+    fn no_interface<'n>(&mut self, at: &str, host: &str, name: &str, there: impl Iterator<Item = &'n str> + Clone) {
+        let help = match there.clone().next() {
+            None => format!("no link ends at `{host}`"),
+            Some(_) => format!("its interfaces are {}", spelling::listed(there)),
+        };
+        self.value(at, format!("`{host}` has no interface `{name}`"), "").help(help);
+    }
+
+    /// A gateway must be on a network that the host has an address in.
+    fn routes(&mut self, path: &str, name: &str, host: &HostSpec) {
+        let own = || host.addresses.values().flat_map(|addresses| &addresses.0);
+        for (destination, gateway) in &host.routes {
+            if !own().any(|address| address.contains(gateway)) {
+                let at = format!("{path}.routes.{destination}");
+                self.value(&at, format!("`{name}` cannot reach the gateway {gateway}"), "on none of its networks")
+                    .help(format!("give an interface of `{name}` an address in the gateway's network"));
+            }
+        }
+    }
+
+    fn parameters(&mut self, path: &str, host: &HostSpec) {
+        for (name, value) in &host.sysctls {
+            let at = format!("{path}.sysctls.{name}");
+            if !is_sysctl(name) {
+                self.key(&at, format!("`{name}` is no kernel parameter of a network namespace"), "")
+                    .help("write it as sysctl has it, like `net.ipv4.ip_forward`");
+            }
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');
+            if value.0.is_empty() || !value.0.chars().all(plain) {
+                self.value(&at, format!("`{}` cannot be the value of a kernel parameter", value.0), "");
+            }
+        }
+    }
+
+    /// Each address once, and on one host no two interfaces in the same network.
+    fn overlaps(&mut self, topology: &TopologySpec) {
+        let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
+        for (name, host) in &topology.hosts {
+            let mut networks: Vec<(&str, IpNet)> = Vec::new();
+            for (interface, addresses) in &host.addresses {
+                let at = format!("{PATH}.hosts.{name}.addresses.{interface}");
+                for address in &addresses.0 {
+                    let here = format!("{name}:{interface}");
+                    if let Some(owner) = owners.get(&address.addr()) {
+                        self.value(&at, format!("{} is the address of {owner} too", address.addr()), "second time");
+                    } else if let Some((other, network)) = networks.iter().find(|(other, network)| {
+                        *other != interface
+                            && (network.contains(&address.network()) || address.contains(&network.network()))
+                    }) {
+                        let message = format!("{address} overlaps with {network} of `{other}`");
+                        self.value(&at, message, format!("`{name}` would not know which way to send")).help(
+                            "give the two interfaces different networks, or make one of them the port of a bridge",
+                        );
+                    }
+                    owners.entry(address.addr()).or_insert(here);
+                    networks.push((interface, *address));
+                }
+            }
+        }
+    }
+
+    /// The host that a step runs on.
+    pub(super) fn step_host(&mut self, at: &str, step: &str, host: &str, topology: Option<&TopologySpec>) {
+        let Some(topology) = topology else {
+            self.value(at, format!("step `{step}`: there is no host `{host}`"), "the guest has no topology")
+                .help("describe its hosts in `guest.network.topology`, or leave `on` out");
+            return;
+        };
+        if !topology.names().any(|name| name == host) {
+            let all = format!("the hosts are {}", spelling::listed(topology.names()));
+            self.value(at, format!("step `{step}`: there is no host `{host}`"), "").help(all);
+        }
+    }
+}

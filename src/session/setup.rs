@@ -1,0 +1,82 @@
+//! The guest's topology, set up before the probes are armed.
+
+use std::time::{Duration, Instant};
+
+use super::{Order, nonce};
+use crate::error::{Error, Result};
+use crate::guest::topology::{self, Piece};
+use crate::guest::{Guest, GuestEvent, Stream};
+use crate::recipe::topology::TopologySpec;
+use crate::report::text::plural;
+
+/// How long it may take; a dozen pieces take a second under TCG on a busy host.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sets up what the recipe describes.
+///
+/// # Errors
+/// A piece fails: the error is at its place in the recipe. Or the guest dies.
+pub(super) fn run(order: &Order<'_>, guest: &mut Guest) -> Result<()> {
+    let Some(topology) = &order.loaded.recipe.guest.network.topology else { return Ok(()) };
+    let started = Instant::now();
+    let pieces = topology::pieces(topology);
+    let (code, stderr) = run_script(order, guest, &topology::script(&pieces))?;
+    if code != 0 {
+        return Err(explain(order, &pieces, &stderr));
+    }
+    order.events.fact("network", format!("{}  set up in {} ms", said(topology), started.elapsed().as_millis()));
+    Ok(())
+}
+
+/// Runs a script to its end; gives its exit code and what it wrote to standard error.
+fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str) -> Result<(i32, String)> {
+    let id = format!("setup-{:08x}", nonce());
+    guest.run(&id, script, None)?;
+    let deadline = Instant::now() + PATIENCE;
+    let (mut stderr, mut exit, mut is_read) = (Vec::new(), None, false);
+    loop {
+        if let (Some(code), true) = (exit, is_read) {
+            return Ok((code, String::from_utf8_lossy(&stderr).into_owned()));
+        }
+        order.cancel.check()?;
+        match guest.events().recv_timeout(Duration::from_millis(20)) {
+            Ok(GuestEvent::Gone) => return Err(guest.post_mortem()),
+            Ok(GuestEvent::Output(Stream::Stderr, bytes)) => stderr.extend(bytes),
+            Ok(GuestEvent::OutputEnd(Stream::Stderr, ended)) => is_read |= ended == id,
+            Ok(GuestEvent::Exit(ended, code)) if ended == id => exit = Some(code),
+            _ if Instant::now() >= deadline => {
+                let patience = humantime::format_duration(PATIENCE);
+                let message = format!("the topology was not set up within {patience}{}", guest.console_tail());
+                return Err(Error::guest(message).hint("console.log in the run directory has more"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The piece that failed, at its place in the recipe.
+fn explain(order: &Order<'_>, pieces: &[Piece], stderr: &str) -> Error {
+    let failed = topology::failure(stderr).and_then(|(index, said)| Some((pieces.get(index)?, said)));
+    let Some((piece, said)) = failed else {
+        return Error::guest(format!("the topology cannot be set up: {}", stderr.trim()));
+    };
+    let mut helps = Vec::new();
+    if said.contains("not found") || said.contains("netns") && said.contains("invalid argument") {
+        helps.push("the image needs iproute2, and nftables for `masquerade`: `guest.image: net` has them".to_owned());
+    } else if !piece.needs.is_empty() {
+        let options: Vec<String> = piece.needs.iter().map(|option| format!("{option}: y")).collect();
+        helps.push(format!(
+            "the kernel needs `kernel.options: {{ {} }}`; the fragment netfilter has them",
+            options.join(", ")
+        ));
+    }
+    let said = said.lines().last().unwrap_or("it gave no reason");
+    let error = order.loaded.diagnose(&piece.path, format!("{} cannot be set up", piece.what), said, &helps);
+    Error { kind: crate::error::ErrorKind::Guest, ..error }
+}
+
+/// `3 hosts, 2 links`.
+fn said(topology: &TopologySpec) -> String {
+    let hosts = plural(topology.names().count() as u64, "host");
+    format!("{hosts}, {}", plural(topology.links.len() as u64, "link"))
+}
