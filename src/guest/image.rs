@@ -99,7 +99,9 @@ fn without_packages(contents: &Contents<'_>) -> Result<Tree> {
     if !sysctls.is_empty() {
         tree.put("/etc/kdbg.sysctls", Node::data(sysctls));
     }
-    tree.put("/var/run", Node::Link("/run".into()));
+    for (path, to) in [("/var/run", "/run"), ("/etc/mtab", "/proc/self/mounts")] {
+        tree.put(path, Node::Link(to.into()));
+    }
     for (path, data) in modules.files() {
         tree.put(&path, Node::data(data));
     }

@@ -101,8 +101,7 @@ impl Set {
         let (apt, files) = resolve(host, names, cache, events, cancel)?;
         let size = files.iter().map(|file| file.size).sum();
         cache.needs_room(TIMES * size, "unpacking the image's packages")?;
-        let stage = cache.stage()?;
-        let work = tempfile::tempdir_in(cache.path("staging")).or_host("make a folder for packages")?;
+        let (stage, work) = (cache.stage()?, cache.stage()?);
         let debs = events.phase(Phase::Fetch, format!("packages: {}", names.join(", ")), || {
             let debs = apt.download_closure(names, size, work.path(), events, cancel)?;
             Ok((debs, format!("{} packages ({} MB)", files.len(), size / 1_000_000)))
