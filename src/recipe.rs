@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod load;
 pub mod locate;
 pub mod modules;
+pub mod network;
 pub mod point;
 pub mod resolve;
 mod shape;

@@ -79,6 +79,7 @@ pub fn prove(qemu: &Path, boot_image: &Path, initramfs: &Path, cache: &Cache, ca
             cpus: 1,
             memory_mib: 256,
             memory: Memory::Own,
+            nic: false,
             boot_image: boot_image.into(),
             initramfs: initramfs.into(),
         };

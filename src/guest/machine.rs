@@ -50,6 +50,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// Where that lies.
     pub memory: Memory,
+    /// Whether it has a network card, on a network of its own that leads nowhere.
+    pub nic: bool,
     /// The stripped vmlinux.
     pub boot_image: PathBuf,
     /// The initramfs.
@@ -120,6 +122,11 @@ impl Port {
 /// timer's interrupt is left out: it measures real time, and a busy host fails it ("IO-APIC + timer doesn't work!").
 pub const COMMAND_LINE: &str = "console=ttyS0 nokaslr norandmaps no_timer_check panic=-1 reboot=t rdinit=/init";
 
+/// What QEMU calls the network that its card is on.
+pub const NETDEV: &str = "user";
+/// The card's address, the same in every guest: no two are on one network.
+const MAC: &str = "52:54:00:12:34:56";
+
 impl Machine {
     /// QEMU's arguments. The console is QEMU's standard output.
     pub fn args(&self, sockets: &Sockets<'_>) -> Vec<OsString> {
@@ -162,6 +169,12 @@ impl Machine {
             let (name, number) = (port.name(), port.number());
             args.chardev(name, &sockets.port(port), "server=off");
             args.option("-device", format!("virtserialport,chardev={name},nr={number},name=kdbg.{name}"));
+        }
+        if self.nic {
+            // Behind the agent's ports, which are of the first virtio device. Closed: the guest reaches nothing outside. No announcements after a fork: they would interrupt the guest. No
+            // boot firmware on the card.
+            args.option("-netdev", format!("user,id={NETDEV},restrict=on,ipv6=off"));
+            args.option("-device", format!("virtio-net-pci,netdev={NETDEV},mac={MAC},romfile=,guest_announce=off"));
         }
         args.0
     }
@@ -212,6 +225,7 @@ mod tests {
             cpus: 2,
             memory_mib: 256,
             memory: Memory::Own,
+            nic: false,
             boot_image: "/k/boot.elf".into(),
             initramfs: "/i/base.cpio".into(),
         }
@@ -254,8 +268,15 @@ mod tests {
 
     #[test]
     fn nothing_listens_outside_unix_sockets() {
-        let line = line(&machine());
-        assert!(line.contains("-nodefaults -no-user-config"));
-        assert!(!line.contains("tcp:") && !line.contains("-netdev") && !line.contains("host="));
+        let without = line(&machine());
+        assert!(without.contains("-nodefaults -no-user-config") && !without.contains("-netdev"));
+        let with = line(&Machine { nic: true, ..machine() });
+        assert!(
+            with.contains("-netdev user,id=user,restrict=on,ipv6=off -device virtio-net-pci,netdev=user,"),
+            "{with}"
+        );
+        for line in [without, with] {
+            assert!(!line.contains("tcp:") && !line.contains("hostfwd") && !line.contains("host="), "{line}");
+        }
     }
 }

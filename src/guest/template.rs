@@ -200,6 +200,7 @@ mod tests {
             cpus: 1,
             memory_mib: 256,
             memory: Memory::Own,
+            nic: false,
             boot_image: "/k/boot.elf".into(),
             initramfs: "/i/base-1.cpio".into(),
         }
@@ -213,6 +214,7 @@ mod tests {
         for other in [
             key(&Machine { cpus: 2, ..machine() }, "kernel", qemu),
             key(&Machine { memory_mib: 512, ..machine() }, "kernel", qemu),
+            key(&Machine { nic: true, ..machine() }, "kernel", qemu),
             key(&Machine { initramfs: "/i/base-2.cpio".into(), ..machine() }, "kernel", qemu),
             key(&Machine { accelerator: Accelerator::Kvm, ..machine() }, "kernel", qemu),
             key(&machine(), "another kernel", qemu),

@@ -1,10 +1,11 @@
-//! A topology as the commands that set it up in the guest, piece by piece, so that a piece that fails can be named.
+//! A network as the commands that set it up in the guest, piece by piece, so that a piece that fails can be named.
 //!
 //! Pure. The names and numbers in the commands have passed the recipe's check: no shell makes anything else of them.
 
 use core::net::IpAddr;
 use std::fmt::Write;
 
+use crate::recipe::network::{NIC, NIC_ADDRESS};
 use crate::recipe::topology::{HostSpec, Masquerade, ROOT, TopologySpec};
 
 /// One thing that is set up.
@@ -23,6 +24,13 @@ pub struct Piece {
 /// What the script writes to standard error before the number of the piece that failed.
 const FAILED: &str = "kdbg: failed piece ";
 const PATH: &str = "guest.network.topology";
+
+/// What gives the network card its address.
+pub fn nic() -> Piece {
+    let commands = vec![format!("ip address add {NIC_ADDRESS} dev {NIC}"), format!("ip link set {NIC} up")];
+    let path = "guest.network.mode".into();
+    Piece { path, what: format!("the network card {NIC}"), needs: &["INET", "VIRTIO_NET"], commands }
+}
 
 /// Everything that sets up `topology`, in an order in which it can be.
 pub fn pieces(topology: &TopologySpec) -> Vec<Piece> {

@@ -4,6 +4,7 @@
 
 mod image;
 mod kernel;
+mod network;
 mod topology;
 
 use std::collections::BTreeSet;
@@ -76,9 +77,7 @@ impl Checker<'_, '_> {
         if !(64..=64 << 10).contains(&guest.memory.mebibytes) {
             self.value("guest.memory", format!("a guest cannot have {} of memory", guest.memory), "must be 64M to 64G");
         }
-        if let Some(topology) = &guest.network.topology {
-            self.topology(topology);
-        }
+        self.network(&guest.network);
     }
 
     fn probe(&mut self, path: &str, probe: &ProbeSpec) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::kernel::KernelSpec;
-use super::topology::TopologySpec;
+use super::network::NetworkSpec;
 
 /// A whole recipe, as written, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,27 +64,6 @@ impl Default for GuestSpec {
             network: NetworkSpec::default(),
         }
     }
-}
-
-/// The guest's way out.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkSpec {
-    /// How the guest is connected.
-    #[serde(default)]
-    pub mode: NetworkMode,
-    /// Hosts and links inside the guest.
-    #[serde(default)]
-    pub topology: Option<TopologySpec>,
-}
-
-/// How the guest is connected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkMode {
-    /// No network card: `lo` and what the trigger sets up (veth, bridge, dummy).
-    #[default]
-    None,
 }
 
 /// An amount of guest memory. Written `256M` or `1G`.

@@ -13,6 +13,7 @@ use crate::guest::machine::{Accelerator, Machine, Memory};
 use crate::guest::template::{self, About, Making, Template};
 use crate::guest::{BOOT, Guest, Logs};
 use crate::kernel::KernelBuild;
+use crate::recipe::network::NetworkMode;
 use crate::report::model::MachineInfo;
 
 /// What the user wants of the accelerator.
@@ -228,6 +229,7 @@ fn machine(order: &Order<'_>, parts: Parts<'_>, accelerator: Accelerator) -> Mac
         cpus: spec.cpus,
         memory_mib: spec.memory.mebibytes,
         memory: Memory::Own,
+        nic: spec.network.mode == NetworkMode::User,
         boot_image: parts.kernel.boot_image.clone(),
         initramfs: parts.initramfs.into(),
     }

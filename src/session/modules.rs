@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::Order;
 use crate::error::{Error, Result};
-use crate::guest::image::modules::{ModuleFile, Modules, NEEDED};
+use crate::guest::image::modules::{ModuleFile, Modules, NEEDED, NIC};
 use crate::kernel::KernelBuild;
 use crate::kernel::modules::{Missing, Module, contents};
+use crate::recipe::network::NetworkMode;
 
 /// The modules of a guest, and where each one's debug information is.
 #[derive(Debug, Default)]
@@ -32,7 +33,8 @@ pub(super) fn choose(order: &Order<'_>, kernel: &KernelBuild) -> Result<Chosen> 
     }
     let names = |modules: Vec<&Module>| modules.into_iter().map(Module::name).collect::<Vec<_>>();
     let broken = |missing: Missing| Error::kernel(format!("module `{}` is missing", missing.name));
-    let needed = NEEDED.into_iter().filter(|name| index.get(name).is_some());
+    let nic = (order.loaded.recipe.guest.network.mode == NetworkMode::User).then_some(NIC);
+    let needed = NEEDED.into_iter().chain(nic).filter(|name| index.get(name).is_some());
     let at_boot = index.in_order(needed.chain(spec.load.iter().map(String::as_str))).map_err(broken)?;
     let at_boot = names(at_boot);
     let all = at_boot.iter().chain(&spec.available).map(String::as_str);

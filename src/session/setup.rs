@@ -1,4 +1,4 @@
-//! The guest's topology, set up before the probes are armed.
+//! The guest's network, set up before the probes are armed: its network card, then its topology.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::{Order, nonce};
 use crate::error::{Error, Result};
 use crate::guest::topology::{self, Piece};
 use crate::guest::{Guest, GuestEvent, Stream};
-use crate::recipe::topology::TopologySpec;
+use crate::recipe::network::{NIC, NIC_ADDRESS, NetworkMode, NetworkSpec};
 use crate::report::text::plural;
 
 /// How long it may take; a dozen pieces take a second under TCG on a busy host.
@@ -17,14 +17,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// A piece fails: the error is at its place in the recipe. Or the guest dies.
 pub(super) fn run(order: &Order<'_>, guest: &mut Guest) -> Result<()> {
-    let Some(topology) = &order.loaded.recipe.guest.network.topology else { return Ok(()) };
+    let network = &order.loaded.recipe.guest.network;
+    let mut pieces = Vec::new();
+    if network.mode == NetworkMode::User {
+        pieces.push(topology::nic());
+    }
+    pieces.extend(network.topology.iter().flat_map(topology::pieces));
+    if pieces.is_empty() {
+        return Ok(());
+    }
     let started = Instant::now();
-    let pieces = topology::pieces(topology);
     let (code, stderr) = run_script(order, guest, &topology::script(&pieces))?;
     if code != 0 {
         return Err(explain(order, &pieces, &stderr));
     }
-    order.events.fact("network", format!("{}  set up in {} ms", said(topology), started.elapsed().as_millis()));
+    order.events.fact("network", format!("{}  set up in {} ms", said(network), started.elapsed().as_millis()));
     Ok(())
 }
 
@@ -46,7 +53,7 @@ fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str) -> Result<(i32
             Ok(GuestEvent::Exit(ended, code)) if ended == id => exit = Some(code),
             _ if Instant::now() >= deadline => {
                 let patience = humantime::format_duration(PATIENCE);
-                let message = format!("the topology was not set up within {patience}{}", guest.console_tail());
+                let message = format!("the network was not set up within {patience}{}", guest.console_tail());
                 return Err(Error::guest(message).hint("console.log in the run directory has more"));
             }
             _ => {}
@@ -58,7 +65,7 @@ fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str) -> Result<(i32
 fn explain(order: &Order<'_>, pieces: &[Piece], stderr: &str) -> Error {
     let failed = topology::failure(stderr).and_then(|(index, said)| Some((pieces.get(index)?, said)));
     let Some((piece, said)) = failed else {
-        return Error::guest(format!("the topology cannot be set up: {}", stderr.trim()));
+        return Error::guest(format!("the network cannot be set up: {}", stderr.trim()));
     };
     let mut helps = Vec::new();
     if said.contains("not found") || said.contains("netns") && said.contains("invalid argument") {
@@ -66,7 +73,7 @@ fn explain(order: &Order<'_>, pieces: &[Piece], stderr: &str) -> Error {
     } else if !piece.needs.is_empty() {
         let options: Vec<String> = piece.needs.iter().map(|option| format!("{option}: y")).collect();
         helps.push(format!(
-            "the kernel needs `kernel.options: {{ {} }}`; the fragment netfilter has them",
+            "the kernel needs `kernel.options: {{ {} }}`; `config: [base, netfilter]` has them all",
             options.join(", ")
         ));
     }
@@ -75,8 +82,11 @@ fn explain(order: &Order<'_>, pieces: &[Piece], stderr: &str) -> Error {
     Error { kind: crate::error::ErrorKind::Guest, ..error }
 }
 
-/// `3 hosts, 2 links`.
-fn said(topology: &TopologySpec) -> String {
-    let hosts = plural(topology.names().count() as u64, "host");
-    format!("{hosts}, {}", plural(topology.links.len() as u64, "link"))
+/// `eth0 10.0.2.15/24, 3 hosts, 2 links`.
+fn said(network: &NetworkSpec) -> String {
+    let nic = (network.mode == NetworkMode::User).then(|| format!("{NIC} {NIC_ADDRESS}"));
+    let topology = network.topology.iter().flat_map(|topology| {
+        [plural(topology.names().count() as u64, "host"), plural(topology.links.len() as u64, "link")]
+    });
+    nic.into_iter().chain(topology).collect::<Vec<_>>().join(", ")
 }

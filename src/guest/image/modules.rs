@@ -5,6 +5,9 @@
 /// What the agent talks through and what the guest needs to start at all, where the kernel has it as modules. Loaded first.
 pub const NEEDED: [&str; 4] = ["virtio_pci", "virtio_console", "unix", "af_packet"];
 
+/// What a guest with a network card needs beside that.
+pub const NIC: &str = "virtio_net";
+
 /// The list of the modules that are loaded at boot, one a line.
 const AT_BOOT: &str = "lib/modules/load";
 

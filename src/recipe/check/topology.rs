@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::Checker;
-use crate::recipe::topology::{Endpoint, HostSpec, TopologySpec};
+use crate::recipe::network::{NIC, NIC_ADDRESS};
+use crate::recipe::topology::{Endpoint, HostSpec, ROOT, TopologySpec};
 use crate::spelling;
 
 const PATH: &str = "guest.network.topology";
@@ -30,23 +31,33 @@ fn is_sysctl(name: &str) -> bool {
 }
 
 impl Checker<'_, '_> {
-    pub(super) fn topology(&mut self, topology: &TopologySpec) {
+    /// `nic`: the guest has a network card beside what the topology gives it.
+    pub(super) fn topology(&mut self, topology: &TopologySpec, nic: bool) {
         for name in topology.hosts.keys().filter(|name| !is_host(name)) {
             self.key(&format!("{PATH}.hosts.{name}"), format!("`{name}` cannot name a host"), "")
                 .help("a name has up to 32 lower-case letters, digits and `-`");
         }
-        self.links(topology);
+        self.links(topology, nic);
         for (name, host) in &topology.hosts {
             let path = format!("{PATH}.hosts.{name}");
+            let nic = nic && name == ROOT;
             self.bridges(&path, name, host, topology);
-            self.known_interfaces(&path, name, host, topology);
+            if nic && host.bridges.contains_key(NIC) {
+                self.taken_by_nic(&format!("{path}.bridges.{NIC}"));
+            }
+            self.known_interfaces(&path, name, host, topology.interfaces(name).chain(nic.then_some(NIC)));
             self.routes(&path, name, host);
             self.parameters(&path, host);
         }
-        self.overlaps(topology);
+        self.overlaps(topology, nic);
     }
 
-    fn links(&mut self, topology: &TopologySpec) {
+    fn taken_by_nic(&mut self, at: &str) {
+        self.key(at, format!("`{ROOT}` has two interfaces named `{NIC}`"), "the guest's network card is the other one")
+            .help("`guest.network.mode: user` gives the guest a network card: name this one otherwise");
+    }
+
+    fn links(&mut self, topology: &TopologySpec, nic: bool) {
         let mut seen = BTreeSet::new();
         for (index, link) in topology.links.iter().enumerate() {
             for (side, end) in link.iter().enumerate() {
@@ -54,6 +65,9 @@ impl Checker<'_, '_> {
                 self.end(&at, end, topology);
                 if !seen.insert(end) {
                     self.value(&at, format!("`{end}` is the end of two links"), "second time");
+                }
+                if nic && end.host == ROOT && end.interface == NIC {
+                    self.taken_by_nic(&at);
                 }
             }
         }
@@ -98,8 +112,8 @@ impl Checker<'_, '_> {
     }
 
     /// Whatever names an interface must name one that the host has.
-    fn known_interfaces(&mut self, path: &str, name: &str, host: &HostSpec, topology: &TopologySpec) {
-        let there: Vec<&str> = topology.interfaces(name).chain(["lo"]).collect();
+    fn known_interfaces<'n>(&mut self, path: &str, name: &str, host: &HostSpec, there: impl Iterator<Item = &'n str>) {
+        let there: Vec<&str> = there.chain(["lo"]).collect();
         for interface in host.addresses.keys().filter(|interface| !there.contains(&interface.as_str())) {
             self.no_interface(&format!("{path}.addresses.{interface}"), name, interface, there.iter().copied());
         }
@@ -152,10 +166,12 @@ impl Checker<'_, '_> {
     }
 
     /// Each address once, and on one host no two interfaces in the same network.
-    fn overlaps(&mut self, topology: &TopologySpec) {
+    fn overlaps(&mut self, topology: &TopologySpec, nic: bool) {
+        let nic = nic.then_some((NIC, NIC_ADDRESS));
         let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
+        owners.extend(nic.map(|(interface, address)| (address.addr(), format!("{ROOT}:{interface}"))));
         for (name, host) in &topology.hosts {
-            let mut networks: Vec<(&str, IpNet)> = Vec::new();
+            let mut networks: Vec<(&str, IpNet)> = nic.into_iter().filter(|_| name == ROOT).collect();
             for (interface, addresses) in &host.addresses {
                 let at = format!("{PATH}.hosts.{name}.addresses.{interface}");
                 for address in &addresses.0 {

@@ -99,7 +99,7 @@ fn keys_and_types() {
         ("about:", "abuot:"),
         ("limit: 8", "limits: 8"),
         ("memory: 256M", "qemu: -monitor stdio"),
-        ("memory: 256M", "network: { mode: user }"),
+        ("memory: 256M", "network: { mode: bridge }"),
         ("memory: 256M", "network: { capture: true }"),
         ("    at: tcp_v4_send_reset\n", ""),
         ("name: mine\n", ""),

@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
     "recipe::kernel",
     "recipe::locate",
     "recipe::modules",
+    "recipe::network",
     "recipe::point",
     "recipe::shape",
     "recipe::topology",
