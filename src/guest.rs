@@ -6,6 +6,7 @@
 
 pub mod accelerator;
 pub mod agent;
+pub mod capture;
 pub mod console;
 pub mod image;
 pub mod machine;
@@ -163,6 +164,25 @@ impl Guest {
         self.control.write_all(bytes).map_err(|_| self.post_mortem())
     }
 
+    /// Lets the machine's CPUs stand still. GDB, if it is connected, hears of it as of a stop.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn pause(&mut self) -> Result<()> {
+        self.qmp.pause()
+    }
+
+    /// Gives the running guest one more port, `/dev/vport0pN` with this number; it appears there soon.
+    ///
+    /// # Errors
+    /// QEMU refuses, or does not connect it.
+    pub fn add_port(&mut self, name: &str, number: u32) -> Result<UnixStream> {
+        let path = self.sockets.path().join(name);
+        let listener = listen(&path)?;
+        self.qmp.add_port(name, &path, number)?;
+        accept(&listener, "QEMU to connect a port")
+    }
+
     /// Where GDB connects.
     pub fn gdb_socket(&self) -> PathBuf {
         Sockets(self.sockets.path()).gdb()
@@ -293,6 +313,23 @@ fn listen(path: &Path) -> Result<UnixListener> {
     let listener = UnixListener::bind(path).or_host(format!("listen on {}", path.display()))?;
     listener.set_nonblocking(true).or_host("use a socket")?;
     Ok(listener)
+}
+
+/// The connection that QEMU is about to make, or has made.
+fn accept(listener: &UnixListener, what: &str) -> Result<UnixStream> {
+    let deadline = Instant::now() + CONNECT;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).or_host("use a socket")?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error).or_host(format!("wait for {what}")),
+        }
+    }
 }
 
 fn command_line(program: &Path, args: &[std::ffi::OsString]) -> String {

@@ -11,6 +11,7 @@
 //!
 //! Nothing in here starts a process, opens a socket or knows a terminal. Only `load` and `resolve` read files.
 
+pub mod capture;
 mod check;
 pub mod diagnostic;
 pub mod expression;

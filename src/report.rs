@@ -11,6 +11,7 @@
 //! | [`path`] | a stack as a path: which hits came the same way, and how to say it in a line | nothing |
 //! | [`markdown`] | a report as a page, `report.md` | nothing: it asks [`markdown::Sources`] for source lines |
 //! | [`matrix`] | several reports of one recipe → `matrix.json`, `matrix.md` | nothing |
+//! | [`packets`] | captures of several interfaces → packets.pcapng | nothing |
 //! | [`sources`] | those source lines, out of a kernel tree | the kernel tree, read only |
 //!
 //! Nothing in this room knows a screen ([`crate::ui`]), a debugger or a guest. The fields of `report.json` are
@@ -22,6 +23,7 @@ pub mod expect;
 pub mod markdown;
 pub mod matrix;
 pub mod model;
+pub mod packets;
 pub mod path;
 pub mod sources;
 pub mod text;

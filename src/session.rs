@@ -5,6 +5,7 @@
 
 mod arm;
 mod boot;
+mod capture;
 mod image;
 mod inputs;
 mod journal;
@@ -26,6 +27,7 @@ use crate::report::model::Report;
 use crate::store::{Cache, RunDir};
 pub use boot::Acceleration;
 use boot::Parts;
+use capture::Capture;
 use journal::Journal;
 pub use request::kernel_request;
 
@@ -87,17 +89,20 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
         journal.timed("symbols_ms", |journal| arm::load_gdb(order, gdb, &kernel, symbols, &modules, journal))?;
     let mut guest = boot::finish(order, starting, parts, journal)?;
     journal.timed("setup_ms", |_| setup::run(order, &mut guest))?;
+    let capture = journal.timed("capture_ms", |_| Capture::begin(order, &mut guest))?;
     let ended = journal
         .timed("arm_ms", |journal| {
             breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
             armed.take_loaded(journal)?;
             breakpoints::resume(&mut armed.gdb, order.cancel)
         })
-        .and_then(|()| journal.timed("trigger_ms", |journal| trigger::run(order, &mut guest, &mut armed, journal)));
+        .and_then(|()| journal.timed("trigger_ms", |journal| trigger::run(order, &mut guest, &mut armed, journal)))
+        .and_then(|()| journal.timed("capture_ms", |journal| capture.end(&mut guest, &mut armed, journal)));
     armed.tell_pending(journal);
     let ended = ended.map_err(|error| guest.cause_of(error));
     armed.gdb.stop();
     guest.stop();
+    capture.close(journal);
     ended
 }
 

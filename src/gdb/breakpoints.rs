@@ -298,6 +298,15 @@ pub fn step_off(gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<St
     Ok(None)
 }
 
+/// Leaves the guest, which has just been paused by its owner: it runs on without breakpoints, and GDB sees it no more.
+///
+/// # Errors
+/// GDB did not hear of the pause, or cannot.
+pub fn let_go(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
+    gdb.wait_stop("the pause", cancel)?;
+    gdb.must("-target-detach", cancel).map(drop)
+}
+
 /// Takes a breakpoint out.
 ///
 /// # Errors

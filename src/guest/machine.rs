@@ -99,6 +99,9 @@ impl Port {
     /// All of them.
     pub const ALL: [Port; 3] = [Port::Control, Port::Stdout, Port::Stderr];
 
+    /// The number of the first port that a running guest can be given.
+    pub const FREE: u32 = Port::ALL.len() as u32 + 1;
+
     /// Names the socket, the chardev and the port.
     pub fn name(self) -> &'static str {
         match self {

@@ -123,6 +123,36 @@ impl Qmp {
         }
     }
 
+    /// Adds a virtio-serial port to the running machine, and connects it to whoever listens at `socket`.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn add_port(&mut self, name: &str, socket: &Path, number: u32) -> Result<()> {
+        let base = qmp::ChardevCommon { logappend: None, logfile: None };
+        let path = socket.display().to_string();
+        let addr = qmp::UnixSocketAddress { abstract_: None, tight: None, path };
+        let addr = qmp::SocketAddressLegacy::unix(qmp::UnixSocketAddressWrapper { data: addr });
+        let data = qmp::ChardevSocket {
+            base,
+            nodelay: None,
+            reconnect: None,
+            server: Some(false),
+            telnet: None,
+            tls_authz: None,
+            tls_creds: None,
+            tn3270: None,
+            wait: None,
+            websocket: None,
+            addr,
+        };
+        let backend = qmp::ChardevBackend::socket(qmp::ChardevSocketWrapper { data });
+        self.execute("chardev-add", &qmp::chardev_add { backend, id: name.into() })?;
+        let properties = [("chardev", name.into()), ("nr", number.into()), ("name", format!("kdbg.{name}").into())];
+        let arguments = properties.into_iter().map(|(key, value): (_, qapi::Any)| (key.to_owned(), value)).collect();
+        let device = qmp::device_add { bus: None, id: Some(name.into()), driver: "virtserialport".into(), arguments };
+        self.execute("device_add", &device).map(drop)
+    }
+
     fn execute<C: QmpCommand>(&mut self, name: &str, command: &C) -> Result<C::Ok> {
         self.wire.execute(command).map_err(|error| failed(name, &error))
     }

@@ -7,16 +7,16 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::accelerator::{host, identity};
 use super::machine::{Accelerator, Machine, Memory, Sockets};
-use super::{CONNECT, Guest, Logs, agent, listen};
+use super::{CONNECT, Guest, Logs, accept, agent, listen};
 use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
@@ -144,7 +144,7 @@ impl Guest {
         let listener = listen(&socket)?;
         self.qmp.pause()?;
         self.qmp.save(&socket)?;
-        let mut stream = accept(&listener)?;
+        let mut stream = accept(&listener, "the machine's state")?;
         stream.set_read_timeout(Some(CONNECT)).or_host("set a deadline for the machine's state")?;
         let mut file = File::create(state).or_host(format!("make {}", state.display()))?;
         io::copy(&mut stream, &mut file).or_host("write the machine's state")?;
@@ -171,22 +171,6 @@ impl Guest {
     /// QEMU does not answer.
     pub fn resume(&mut self) -> Result<()> {
         self.qmp.resume()
-    }
-}
-
-fn accept(listener: &UnixListener) -> Result<UnixStream> {
-    let deadline = Instant::now() + CONNECT;
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false).or_host("use a socket")?;
-                return Ok(stream);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(error) => return Err(error).or_host("wait for the machine's state"),
-        }
     }
 }
 

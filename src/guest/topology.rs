@@ -48,13 +48,18 @@ pub fn pieces(topology: &TopologySpec) -> Vec<Piece> {
 
 /// The script that sets up all of it, or ends with 1 and says which piece failed.
 pub fn script(pieces: &[Piece]) -> String {
-    let mut script = format!("failed() {{ echo '{FAILED}'\"$1\" >&2; exit 1; }}\n");
+    let mut script = failing();
     for (index, piece) in pieces.iter().enumerate() {
         for command in &piece.commands {
             let _ = writeln!(script, "{command} || failed {index}");
         }
     }
     script
+}
+
+/// The function of a script that ends it and says the number of what failed.
+pub(super) fn failing() -> String {
+    format!("failed() {{ echo '{FAILED}'\"$1\" >&2; exit 1; }}\n")
 }
 
 /// The number of the piece that failed, and what its command said, from what the script wrote to standard error.
@@ -73,7 +78,7 @@ fn ip(host: &str) -> String {
 }
 
 /// What runs a program on this host.
-fn exec(host: &str) -> String {
+pub(super) fn exec(host: &str) -> String {
     if host == ROOT { String::new() } else { format!("ip netns exec {host} ") }
 }
 

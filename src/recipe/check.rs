@@ -2,6 +2,7 @@
 //!
 //! Pure. Collects all it finds, so that one look at the error is enough to mend the recipe.
 
+mod capture;
 mod image;
 mod kernel;
 mod network;
@@ -78,6 +79,7 @@ impl Checker<'_, '_> {
             self.value("guest.memory", format!("a guest cannot have {} of memory", guest.memory), "must be 64M to 64G");
         }
         self.network(&guest.network);
+        self.capture(&guest.network);
     }
 
     fn probe(&mut self, path: &str, probe: &ProbeSpec) {

@@ -7,6 +7,7 @@ use core::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
+use super::capture::CaptureSpec;
 use super::topology::TopologySpec;
 
 /// The interface of the guest's network card, in the first namespace.
@@ -25,6 +26,9 @@ pub struct NetworkSpec {
     /// Hosts and links inside the guest.
     #[serde(default)]
     pub topology: Option<TopologySpec>,
+    /// Whose packets are captured.
+    #[serde(default)]
+    pub capture: CaptureSpec,
 }
 
 /// How the guest is connected.

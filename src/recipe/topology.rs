@@ -39,12 +39,12 @@ pub struct HostSpec {
     pub masquerade: Vec<Masquerade>,
 }
 
-/// One end of a link: `HOST:INTERFACE`.
+/// An interface of a host, like the end of a link: `HOST:INTERFACE`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The host's name.
     pub host: String,
-    /// The interface that the link gives it.
+    /// The interface.
     pub interface: String,
 }
 
@@ -100,7 +100,7 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some((host, interface)) => Ok(Endpoint { host: host.trim().into(), interface: interface.trim().into() }),
-            None => Err(format!("`{text}` is not the end of a link: write it as `HOST:INTERFACE`, like `root:veth0`")),
+            None => Err(format!("`{text}` is no interface of a host: write it as `HOST:INTERFACE`, like `root:veth0`")),
         }
     }
 }

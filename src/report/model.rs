@@ -36,6 +36,9 @@ pub struct Report {
     pub hits: Vec<Hit>,
     /// Every step of the trigger that started, in order.
     pub trigger: Vec<StepResult>,
+    /// Every interface that was captured, in the order of packets.pcapng.
+    #[serde(default)]
+    pub captured: Vec<Captured>,
     /// Every expectation, those of the steps' exit codes included.
     pub expectations: Vec<ExpectationResult>,
     /// What took how long, in milliseconds; the keys end in `_ms`. Volatile.
@@ -289,6 +292,15 @@ pub struct StepResult {
     pub timed_out: bool,
 }
 
+/// What was captured on an interface of the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Captured {
+    /// Its host and its name, like `client:eth0`.
+    pub interface: String,
+    /// How many packets of it are in packets.pcapng.
+    pub packets: u64,
+}
+
 /// Whether something that must be seen was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpectationResult {
@@ -321,7 +333,7 @@ mod tests {
         let wanted = [
             (
                 &json,
-                "schema recipe outcome error kernel machine probes hits trigger expectations timings warnings files",
+                "schema recipe outcome error kernel machine probes hits trigger captured expectations timings warnings files",
             ),
             (&json["recipe"], "name about sha256"),
             (&json["kernel"], "version release build_id key vmlinux debuggable"),
@@ -335,6 +347,7 @@ mod tests {
             (&hit["decoded"][0], "expression kind summary fields"),
             (&hit["cost"], "stop_us collect_us"),
             (&json["trigger"][0], "name exit_code stdout stderr duration_ms timed_out"),
+            (&json["captured"][0], "interface packets"),
             (&json["expectations"][0], "text passed detail"),
         ];
         for (value, names) in wanted {

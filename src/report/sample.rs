@@ -180,6 +180,7 @@ pub(crate) fn sample() -> Report {
             duration_ms: 140,
             timed_out: false,
         }],
+        captured: vec![Captured { interface: "client:eth0".into(), packets: 12 }],
         expectations: texts
             .map(|(text, detail)| ExpectationResult { text: text.into(), passed: true, detail: detail.into() })
             .into(),

@@ -11,7 +11,7 @@ use crate::event::{Event, millis};
 use crate::kernel::KernelBuild;
 use crate::report::expect;
 use crate::report::model::{
-    ErrorInfo, Hit, KernelInfo, Location, MachineInfo, Outcome, ProbeResult, RecipeInfo, Report, SCHEMA, StepResult,
+    Captured, ErrorInfo, Hit, KernelInfo, Location, MachineInfo, Outcome, ProbeResult, RecipeInfo, Report, SCHEMA, StepResult,
 };
 use crate::report::text::plural;
 
@@ -51,6 +51,7 @@ impl<'a> Journal<'a> {
             probes: recipe.probes.iter().map(probe).collect(),
             hits: Vec::new(),
             trigger: Vec::new(),
+            captured: Vec::new(),
             expectations: Vec::new(),
             timings: BTreeMap::new(),
             warnings: Vec::new(),
@@ -178,6 +179,10 @@ impl<'a> Journal<'a> {
 
     pub(crate) fn step(&mut self, step: StepResult) {
         self.report.trigger.push(step);
+    }
+
+    pub(crate) fn captured(&mut self, captured: Vec<Captured>) {
+        self.report.captured = captured;
     }
 
     /// The run is over, one way or another.

@@ -27,7 +27,7 @@ pub(super) fn run(order: &Order<'_>, guest: &mut Guest) -> Result<()> {
         return Ok(());
     }
     let started = Instant::now();
-    let (code, stderr) = run_script(order, guest, &topology::script(&pieces))?;
+    let (code, stderr) = run_script(order, guest, &topology::script(&pieces), "the network was not set up")?;
     if code != 0 {
         return Err(explain(order, &pieces, &stderr));
     }
@@ -35,8 +35,14 @@ pub(super) fn run(order: &Order<'_>, guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// Runs a script to its end; gives its exit code and what it wrote to standard error.
-fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str) -> Result<(i32, String)> {
+/// Runs a script to its end; gives its exit code and what it wrote to standard error. `failed` says what did not happen
+/// if it does not end.
+pub(super) fn run_script(
+    order: &Order<'_>,
+    guest: &mut Guest,
+    script: &str,
+    failed: &str,
+) -> Result<(i32, String)> {
     let id = format!("setup-{:08x}", nonce());
     guest.run(&id, script, None)?;
     let deadline = Instant::now() + PATIENCE;
@@ -53,7 +59,7 @@ fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str) -> Result<(i32
             Ok(GuestEvent::Exit(ended, code)) if ended == id => exit = Some(code),
             _ if Instant::now() >= deadline => {
                 let patience = humantime::format_duration(PATIENCE);
-                let message = format!("the network was not set up within {patience}{}", guest.console_tail());
+                let message = format!("{failed} within {patience}{}", guest.console_tail());
                 return Err(Error::guest(message).hint("console.log in the run directory has more"));
             }
             _ => {}

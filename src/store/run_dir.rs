@@ -96,12 +96,20 @@ impl RunDir {
     /// # Errors
     /// It cannot be written; what was there before stays.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        self.write_with(name, |file| file.write_all(text.as_bytes()))
+    }
+
+    /// Has `write` write a file in it whole or not at all.
+    ///
+    /// # Errors
+    /// As [`RunDir::write`].
+    pub fn write_with<T>(&self, name: &str, write: impl FnOnce(&mut fs::File) -> std::io::Result<T>) -> Result<T> {
         let path = self.file(name);
         let doing = || format!("write {}", path.display());
         let mut file = tempfile::NamedTempFile::new_in(&self.path).or_host(doing())?;
-        file.write_all(text.as_bytes()).or_host(doing())?;
+        let written = write(file.as_file_mut()).or_host(doing())?;
         file.persist(&path).map_err(|error| error.error).or_host(doing())?;
-        Ok(())
+        Ok(written)
     }
 
     /// Points `latest`, beside it, at this run. An `--out` directory gets no such link.

@@ -7,6 +7,7 @@ use super::style::Styles;
 use crate::report::model::{
     ErrorInfo, Frame, Hit, KernelInfo, MachineInfo, Outcome, ProbeResult, Report, StepResult, Var,
 };
+use crate::report::packets;
 use crate::report::path::{in_a_line, place, system_call};
 use crate::report::text::{duration, plural, printable, seconds, shorten};
 use crate::report::value;
@@ -55,8 +56,9 @@ fn facts(styles: &Styles, report: &Report) -> Vec<String> {
     let machine = report.machine.as_ref().map(|machine| line::labelled(styles, "guest", &machine_fact(machine)));
     let probes = report.probes.iter().map(|probe| line::labelled(styles, "probe", &probe_fact(probe)));
     let steps = report.trigger.iter().map(|step| line::labelled(styles, "trigger", &step_fact(step)));
+    let packets = packets::said(&report.captured).map(|text| line::labelled(styles, "packets", &text));
     let warnings = report.warnings.iter().map(|text| line::warning(styles, text));
-    kernel.into_iter().chain(machine).chain(probes).chain(steps).chain(warnings).collect()
+    kernel.into_iter().chain(machine).chain(probes).chain(steps).chain(packets).chain(warnings).collect()
 }
 
 fn kernel_fact(kernel: &KernelInfo) -> String {

@@ -75,16 +75,22 @@ impl Checker<'_, '_> {
 
     fn end(&mut self, at: &str, end: &Endpoint, topology: &TopologySpec) {
         let Endpoint { host, interface } = end;
-        if !topology.names().any(|name| name == host) {
-            let all = format!("the hosts are {}", spelling::listed(topology.names()));
-            let help =
-                spelling::did_you_mean(host, topology.names()).map_or(all.clone(), |near| format!("{near}\n{all}"));
-            self.value(at, format!("there is no host `{host}`"), "this end hangs in the air").help(help);
-        }
+        self.host_is_there(at, host, topology, "this end hangs in the air");
         if !is_interface(interface) {
             self.value(at, format!("`{interface}` cannot name an interface"), "")
                 .help("up to 15 letters, digits, `-`, `_` and `.`");
         }
+    }
+
+    pub(super) fn host_is_there(&mut self, at: &str, host: &str, topology: &TopologySpec, label: &str) -> bool {
+        let is_there = topology.names().any(|name| name == host);
+        if !is_there {
+            let all = format!("the hosts are {}", spelling::listed(topology.names()));
+            let help =
+                spelling::did_you_mean(host, topology.names()).map_or(all.clone(), |near| format!("{near}\n{all}"));
+            self.value(at, format!("there is no host `{host}`"), label).help(help);
+        }
+        is_there
     }
 
     fn bridges(&mut self, path: &str, name: &str, host: &HostSpec, topology: &TopologySpec) {
@@ -131,7 +137,13 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn no_interface<'n>(&mut self, at: &str, host: &str, name: &str, there: impl Iterator<Item = &'n str> + Clone) {
+    pub(super) fn no_interface<'n>(
+        &mut self,
+        at: &str,
+        host: &str,
+        name: &str,
+        there: impl Iterator<Item = &'n str> + Clone,
+    ) {
         let help = match there.clone().next() {
             None => format!("no link ends at `{host}`"),
             Some(_) => format!("its interfaces are {}", spelling::listed(there)),

@@ -100,7 +100,7 @@ fn keys_and_types() {
         ("limit: 8", "limits: 8"),
         ("memory: 256M", "qemu: -monitor stdio"),
         ("memory: 256M", "network: { mode: bridge }"),
-        ("memory: 256M", "network: { capture: true }"),
+        ("memory: 256M", "network: { captures: true }"),
         ("    at: tcp_v4_send_reset\n", ""),
         ("name: mine\n", ""),
         ("limit: 8", "limit: many"),
@@ -314,4 +314,27 @@ fn topologies_that_make_no_sense() {
     cases.extend(step);
     insta::assert_snapshot!(gallery(&cases));
     parse("recipes/mine.yaml", &GOOD.replacen("probes:\n", &there, 1).replacen(step[0].0, step[0].1, 1)).unwrap();
+}
+
+#[test]
+fn captures_that_make_no_sense() {
+    let hosts = "hosts: { client: {}, server: {} }, links: [[client:eth0, server:eth0]]";
+    let network = |capture: &str| format!("  network:\n    topology: {{ {hosts} }}\n    capture: {capture}\n");
+    let many: Vec<String> = (0..25).map(|n| format!("[client:c{n}, server:s{n}]")).collect();
+    let many = network("true").replace("[client:eth0, server:eth0]", &many.join(", "));
+    let cases = [
+        "  network: { capture: true }\n".to_owned(),
+        network("[client]"),
+        network("[clint:eth0]"),
+        network("[client:eth0, client:eth1]"),
+        network("[client:eth0, client:lo, client:eth0]"),
+        network("[root:'$(id)']"),
+        network("client:eth0"),
+        many,
+    ];
+    let cases: Vec<(&str, &str)> = cases.iter().map(|network| ("  memory: 256M\n", network.as_str())).collect();
+    insta::assert_snapshot!(gallery(&cases));
+    for good in ["[client:eth0, root:lo]", "true", "false"] {
+        parse("recipes/mine.yaml", &GOOD.replacen("probes:\n", &(network(good) + "probes:\n"), 1)).unwrap();
+    }
 }

@@ -5,6 +5,7 @@
 use super::escape::{code, sentence, text};
 use super::page::Page;
 use crate::report::model::{ErrorInfo, Hit, Outcome, ProbeResult, Report};
+use crate::report::packets;
 use crate::report::path::{first_of_path, place};
 use crate::report::text::{duration, list, plural};
 
@@ -125,6 +126,9 @@ fn facts(report: &Report) -> Vec<[String; 2]> {
                 text(&machine.qemu)
             ),
         );
+    }
+    if let Some(packets) = packets::said(&report.captured) {
+        row("packets", text(&packets));
     }
     row("recipe", format!("{} (sha256 {})", text(&report.recipe.name), code(&report.recipe.sha256)));
     rows
