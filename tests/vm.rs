@@ -96,7 +96,10 @@ fn assert_shape(report: &Value) {
     let hit = &report["hits"][0];
     let frame = &hit["frames"][0];
     let shapes = [
-        (report, "schema recipe outcome error kernel machine probes hits trigger captured expectations timings warnings files"),
+        (
+            report,
+            "schema recipe outcome error kernel machine probes hits trigger captured expectations timings warnings files",
+        ),
         (&report["recipe"], "name about sha256"),
         (&report["kernel"], "version release build_id key vmlinux debuggable"),
         (&report["machine"], "accelerator qemu cpus memory forked"),

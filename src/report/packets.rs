@@ -113,7 +113,8 @@ mod tests {
 
     /// A pcap of packets at these times, in nanoseconds; each says its place.
     fn pcap(resolution: TsResolution, link: DataLink, times: &[u64]) -> Vec<u8> {
-        let header = PcapHeader { ts_resolution: resolution, datalink: link, snaplen: 262_144, ..PcapHeader::default() };
+        let header =
+            PcapHeader { ts_resolution: resolution, datalink: link, snaplen: 262_144, ..PcapHeader::default() };
         let mut writer = PcapWriter::with_header(Vec::new(), header).unwrap();
         for (place, time) in times.iter().enumerate() {
             let data = vec![u8::try_from(place).unwrap(); place + 1];

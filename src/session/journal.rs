@@ -11,7 +11,8 @@ use crate::event::{Event, millis};
 use crate::kernel::KernelBuild;
 use crate::report::expect;
 use crate::report::model::{
-    Captured, ErrorInfo, Hit, KernelInfo, Location, MachineInfo, Outcome, ProbeResult, RecipeInfo, Report, SCHEMA, StepResult,
+    Captured, ErrorInfo, Hit, KernelInfo, Location, MachineInfo, Outcome, ProbeResult, RecipeInfo, Report, SCHEMA,
+    StepResult,
 };
 use crate::report::text::plural;
 

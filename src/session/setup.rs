@@ -37,12 +37,7 @@ pub(super) fn run(order: &Order<'_>, guest: &mut Guest) -> Result<()> {
 
 /// Runs a script to its end; gives its exit code and what it wrote to standard error. `failed` says what did not happen
 /// if it does not end.
-pub(super) fn run_script(
-    order: &Order<'_>,
-    guest: &mut Guest,
-    script: &str,
-    failed: &str,
-) -> Result<(i32, String)> {
+pub(super) fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str, failed: &str) -> Result<(i32, String)> {
     let id = format!("setup-{:08x}", nonce());
     guest.run(&id, script, None)?;
     let deadline = Instant::now() + PATIENCE;

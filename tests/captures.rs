@@ -1,0 +1,198 @@
+//! Captures: what crossed the interfaces of a guest is in packets.pcapng, also when the guest or kdbg did not live to its
+//! end. They run on the kernel with netfilter and in the image net, which the first run that finds them missing from the
+//! cache makes; that takes minutes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+use pcap_file::pcap::PcapReader;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
+use support::{AFTERMATH, HIT, LONG, Place, Running, slot, wait_until};
+
+/// How long fetching and building a kernel may take on a slow machine.
+const LIMIT: Duration = Duration::from_secs(45 * 60);
+
+/// Two hosts and a cable, captured at both ends.
+const HEAD: &str = "name: captures
+kernel: { version: '6.1', config: [base, net, netfilter] }
+guest:
+  image: net
+  network:
+    topology:
+      hosts:
+        client: { addresses: { eth0: 10.9.0.1/24 } }
+        server: { addresses: { eth0: 10.9.0.2/24 } }
+      links: [[client:eth0, server:eth0]]
+    capture: [server:eth0, root:lo, client:eth0]
+probes:
+  - { name: rst, at: tcp_v4_send_reset }
+trigger:
+  - { name: ping, run: ping -c 1 10.9.0.2, on: client }
+";
+/// A segment to a port that nobody listens on.
+const REFUSED: &str = "  - { name: refused, run: socat - TCP:10.9.0.2:9 < /dev/null, on: client, exit: 1 }\n";
+
+/// Starts a run, and has a slot for it, if this machine can have the image and the kernel.
+fn start(place: &Place, steps: &str) -> Option<(File, Running)> {
+    if which::which("apt-get").is_err() {
+        eprintln!("skipped: the image net takes Debian packages, and this host has no apt");
+        return None;
+    }
+    let recipe = format!("{HEAD}{steps}");
+    let file = place.file("test.yaml", &recipe);
+    let built = place.kdbg(&["build", file.to_str().unwrap()]).wait_within(LIMIT);
+    if built.stderr.contains("no source of Linux") {
+        eprintln!("skipped: {}", built.stderr);
+        return None;
+    }
+    built.assert_code(0);
+    Some((slot(), place.start(&recipe)))
+}
+
+/// What crossed an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    EchoRequest,
+    EchoReply,
+    Syn,
+    Rst,
+}
+
+/// The kind of an Ethernet frame; none for what a network says by itself.
+fn kind(frame: &[u8]) -> Option<Kind> {
+    let ip = frame.strip_prefix(&frame[..12])?.strip_prefix(&[0x08, 0x00])?;
+    let payload = &ip[usize::from(ip[0] & 15) * 4..];
+    match (ip[9], payload[0], payload[payload.len().min(13)..].first()) {
+        (1, 8, _) => Some(Kind::EchoRequest),
+        (1, 0, _) => Some(Kind::EchoReply),
+        (6, _, Some(flags)) if flags & 0x04 != 0 => Some(Kind::Rst),
+        (6, _, Some(0x02)) => Some(Kind::Syn),
+        other => panic!("{other:?} in {frame:x?}"),
+    }
+}
+
+/// The packets of packets.pcapng in their order: where, what, and when, since 1970.
+fn packets(out: &Path) -> Vec<(&'static str, Kind, Duration)> {
+    let mut reader = PcapNgReader::new(File::open(out.join("packets.pcapng")).unwrap()).unwrap();
+    let mut packets = Vec::new();
+    let interfaces = ["server:eth0", "root:lo", "client:eth0"];
+    while let Some(block) = reader.next_block() {
+        if let Block::EnhancedPacket(packet) = block.unwrap() {
+            let kind = kind(&packet.data);
+            packets.extend(kind.map(|kind| (interfaces[packet.interface_id as usize], kind, packet.timestamp)));
+        }
+    }
+    let named: Vec<String> = reader.interfaces().iter().map(|interface| format!("{:?}", interface.options)).collect();
+    assert!(named.iter().zip(interfaces).all(|(options, name)| options.contains(name)), "{named:?}");
+    packets
+}
+
+/// What crossed the cable, at both of its ends, when the client has pinged the server.
+const PING: [(&str, Kind); 4] = [
+    ("client:eth0", Kind::EchoRequest),
+    ("server:eth0", Kind::EchoRequest),
+    ("server:eth0", Kind::EchoReply),
+    ("client:eth0", Kind::EchoReply),
+];
+
+fn without_times(packets: &[(&'static str, Kind, Duration)]) -> Vec<(&'static str, Kind)> {
+    packets.iter().map(|(interface, kind, _)| (*interface, *kind)).collect()
+}
+
+/// The files of captures that are not merged.
+fn spools(out: &Path) -> Vec<String> {
+    let names = fs::read_dir(out).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".pcap")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_crossed_the_interfaces_is_in_packets_pcapng_in_the_order_of_time() {
+    let place = Place::new();
+    let Some((_slot, running)) = start(&place, REFUSED) else { return };
+    let report = running.wait_within(LIMIT).assert_passed();
+    place.assert_nothing_left();
+    let packets = packets(&place.out());
+    let refused = [
+        ("client:eth0", Kind::Syn),
+        ("server:eth0", Kind::Syn),
+        ("server:eth0", Kind::Rst),
+        ("client:eth0", Kind::Rst),
+    ];
+    assert_eq!(without_times(&packets), [PING, refused].concat());
+    assert!(packets.is_sorted_by_key(|(_, _, time)| *time), "{packets:?}");
+    assert_eq!((spools(&place.out()), &report["files"]["packets"]), (vec![], &json!("packets.pcapng")));
+    let captured = |interface: &str| {
+        let found = report["captured"].as_array().unwrap().iter().find(|one| one["interface"] == interface);
+        found.unwrap()["packets"].as_u64().unwrap()
+    };
+    // Beside those, both ends saw how the hosts asked for each other's addresses.
+    assert_eq!((captured("client:eth0"), captured("root:lo")), (captured("server:eth0"), 0));
+    assert!(captured("client:eth0") > 4, "{}", report["captured"]);
+    assert_eq!(report["warnings"].as_array().unwrap(), &[] as &[Value]);
+    // The hit is between the segment and its answer, by the clock of docs/report.md.
+    let jiffies = report["hits"][0]["jiffies"].as_u64().unwrap();
+    let uptime = Duration::from_millis(jiffies - ((1 << 32) - 300_000));
+    let hit = Duration::from_secs(1_767_225_600) + uptime;
+    let tick = Duration::from_millis(2);
+    let (syn, rst) = (packets[5].2, packets[6].2);
+    assert!(syn < hit + tick && hit < rst + tick, "{syn:?} {hit:?} {rst:?}");
+}
+
+/// Runs a ping and then nothing for long, until the packets are in the files of both ends.
+fn captured_ping(place: &Place) -> Option<(File, Running)> {
+    let (slot, running) = start(place, &format!("  - {LONG}\n"))?;
+    let pings = |interface: &str| {
+        let spool = File::open(place.out().join(format!("packets.{interface}.pcap"))).ok()?;
+        let mut pcap = PcapReader::new(spool).ok()?;
+        let mut kinds = Vec::new();
+        while let Some(Ok(packet)) = pcap.next_raw_packet() {
+            kinds.extend(kind(&packet.data));
+        }
+        (kinds == [Kind::EchoRequest, Kind::EchoReply]).then_some(())
+    };
+    wait_until(LIMIT, "the packets", || pings("client:eth0").and(pings("server:eth0")));
+    running.wait_for_event("step_started", "long");
+    Some((slot, running))
+}
+
+#[test]
+fn a_guest_that_dies_has_left_its_packets() {
+    let place = Place::new();
+    let Some((_slot, running)) = captured_ping(&place) else { return };
+    kill_process(place.process("qemu-system-x86_64"), Signal::KILL).unwrap();
+    let report = running.wait().assert_error(5, "guest", &["killed by signal 9"]);
+    place.assert_nothing_left();
+    assert_eq!(without_times(&packets(&place.out())), PING);
+    assert_eq!((spools(&place.out()), &report["files"]["packets"]), (vec![], &json!("packets.pcapng")));
+}
+
+#[test]
+fn a_killed_kdbg_has_left_the_packets_of_each_interface() {
+    let place = Place::new();
+    let Some((_slot, running)) = captured_ping(&place) else { return };
+    running.signal(Signal::KILL);
+    running.wait_within(AFTERMATH);
+    place.assert_nothing_left();
+    assert!(!place.out().join("packets.pcapng").exists());
+    assert_eq!(spools(&place.out()), ["packets.client:eth0.pcap", "packets.root:lo.pcap", "packets.server:eth0.pcap"]);
+}
+
+#[test]
+fn an_image_without_tcpdump_is_said_at_the_interface() {
+    let _slot = slot();
+    let place = Place::new();
+    let ended = place.run(&format!(
+        "name: test\nkernel: {{ version: '6.1' }}\nguest:\n  network: {{ capture: [root:lo] }}\nprobes: [{{ name: rst, at: tcp_v4_send_reset }}]\ntrigger: [{HIT}]\n"
+    ));
+    let texts = ["root:lo cannot be captured", "test.yaml:4:", "tcpdump: not found", "`guest.image: net` has it"];
+    let report = ended.assert_error(5, "guest", &texts);
+    assert_eq!(report["hits"], json!([]));
+}
