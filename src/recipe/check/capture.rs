@@ -7,7 +7,6 @@ use crate::recipe::capture::CaptureSpec;
 use crate::recipe::network::NetworkSpec;
 use crate::recipe::topology::Endpoint;
 
-
 const PATH: &str = "guest.network.capture";
 /// Each takes a port of the guest, and a virtio-serial device has some 30.
 const MOST: usize = 24;
