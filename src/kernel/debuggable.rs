@@ -50,7 +50,8 @@ pub(super) fn suffix(paths: &[String]) -> String {
     if paths.is_empty() {
         return String::new();
     }
-    let ladder = FILES.map(|(_, text)| text).concat() + &AS_CONSTANT.concat();
+    let derived = [&BUG[..], &AS_VARIABLE, &AS_CONSTANT, &flags::ALL].concat();
+    let ladder = FILES.map(|(_, text)| text).concat() + &derived.join("\n");
     format!("-debuggable-{}", &sha256(format!("{}\n{ladder}", paths.join("\n")))[..12])
 }
 
@@ -186,6 +187,24 @@ mod tests {
         }
         let Some(bench) = Bench::new(&["net/"], &reject("-O[0g]")) else { return };
         assert_eq!(bench.compile(source, "net/a.o"), (true, Some("plain".into())));
+    }
+
+    #[test]
+    fn a_host_that_gives_out_is_no_reason_for_another_rung() {
+        let source = "int f(int a) { return a; }\n";
+        for (giving_out, rung) in [
+            ("echo 'gcc: fatal error: Killed signal terminated program cc1' >&2; exit 1", None),
+            ("echo 'cc1: error: closing a.s: No space left on device' >&2; exit 1", None),
+            ("echo 'cc1: out of memory allocating 9 bytes' >&2; exit 1", None),
+            ("kill -KILL $$", None),
+            ("exit 1", None),
+            ("echo 'a.c:1: error: x' >&2; exit 1", Some("-Og")),
+        ] {
+            let before = format!("case \" $* \" in *' -O0 '*) {giving_out} ;; esac");
+            let Some(bench) = Bench::new(&["net/"], &before) else { return };
+            let (well, found) = bench.compile(source, "net/a.o");
+            assert_eq!((well, found.as_deref()), (rung.is_some(), rung), "{giving_out}");
+        }
     }
 
     #[test]
