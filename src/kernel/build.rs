@@ -29,32 +29,31 @@ use ccache::Ccache;
 const DEADLINE: Duration = Duration::from_secs(4 * 3600);
 
 /// What make's environment says, whoever builds.
-const PINNED: [(&str, &str); 5] = [
+const PINNED: [(&str, &str); 6] = [
     ("LC_ALL", "C"),
+    // Nobody writes to a source.
+    ("PYTHONDONTWRITEBYTECODE", "1"),
     ("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC"),
     ("KBUILD_BUILD_USER", "kdbg"),
     ("KBUILD_BUILD_HOST", "kdbg"),
     ("KBUILD_BUILD_VERSION", "1"),
 ];
 
-/// Variables that make or Kbuild take from the environment and that change what is built, or where.
+/// The variables of the user's environment that make gets, with all of ccache's and kdbg's. Kbuild, its scripts and the
+/// compiler would take too many others for their own (`KCFLAGS`, `CONFIG_…`, `CPATH`, `sub_make_done`) to name them.
 #[rustfmt::skip]
-const FOREIGN: [&str; 58] = [
-    "MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS", "MAKEFILES", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TERMOUT", "MAKE_TERMERR",
-    "ARCH", "SRCARCH", "SUBARCH", "CROSS_COMPILE", "CROSS_COMPILE_COMPAT", "LLVM", "LLVM_IAS", "O", "M", "V", "W", "C",
-    "CC", "CPP", "LD", "AR", "AS", "NM", "STRIP", "OBJCOPY", "OBJDUMP", "READELF", "PAHOLE", "LEX", "YACC", "AWK",
-    "HOSTCC", "HOSTCXX", "HOSTCFLAGS", "HOSTCXXFLAGS", "HOSTLDFLAGS", "HOSTLDLIBS", "HOSTPKG_CONFIG", "USERCFLAGS",
-    "USERLDFLAGS", "KCFLAGS", "KAFLAGS", "KCPPFLAGS", "KRUSTFLAGS", "CFLAGS", "CPPFLAGS", "AFLAGS", "ASFLAGS",
-    "LDFLAGS", "CFLAGS_KERNEL", "AFLAGS_KERNEL", "LDFLAGS_vmlinux", "LOCALVERSION", "SOURCE_DATE_EPOCH",
-    "INSTALL_MOD_STRIP",
+const KEPT: [&str; 14] = [
+    "PATH", "LD_LIBRARY_PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TMP", "TEMP",
+    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "KCONFIG_ALLCONFIG",
 ];
 
 /// Whether a variable of the user's environment is kept from make. [`PINNED`] ones are set, `KCONFIG_ALLCONFIG` too
 /// where it is read.
 fn is_foreign(name: &OsStr) -> bool {
-    let Some(name) = name.to_str() else { return false };
-    let ours = name == "KCONFIG_ALLCONFIG" || PINNED.iter().any(|(pinned, _)| *pinned == name);
-    !ours && (FOREIGN.contains(&name) || name.starts_with("KBUILD_") || name.starts_with("KCONFIG_"))
+    let Some(name) = name.to_str() else { return true };
+    let is_pinned = PINNED.iter().any(|(pinned, _)| *pinned == name);
+    let is_ours = name.starts_with("CCACHE_") || name.starts_with("KDBG_");
+    !is_pinned && !is_ours && !KEPT.contains(&name)
 }
 
 /// What make has made.
@@ -359,10 +358,14 @@ mod tests {
 
     #[test]
     fn the_users_environment_does_not_get_to_make() {
-        for name in ["KCFLAGS", "LLVM", "CC", "ARCH", "MAKEFLAGS", "KBUILD_OUTPUT", "KBUILD_EXTMOD", "KCONFIG_CONFIG"] {
+        for name in
+            ["KCFLAGS", "LLVM", "CC", "ARCH", "MAKEFLAGS", "KBUILD_OUTPUT", "KCONFIG_CONFIG", "CONFIG_FOO", "CPATH"]
+        {
             assert!(is_foreign(OsStr::new(name)), "{name}");
         }
-        for name in ["PATH", "HOME", "TMPDIR", "LC_ALL", "KBUILD_BUILD_USER", "KCONFIG_ALLCONFIG"] {
+        for name in
+            ["PATH", "HOME", "TMPDIR", "LC_ALL", "KBUILD_BUILD_USER", "KCONFIG_ALLCONFIG", "CCACHE_DIR", "KDBG_CC"]
+        {
             assert!(!is_foreign(OsStr::new(name)), "{name}");
         }
     }
