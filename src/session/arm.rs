@@ -47,7 +47,7 @@ pub(super) fn load_gdb<'a>(
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let per_cpu = PerCpu::find(&mut gdb, cancel)?;
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
-        let collector = Collector::new(program, per_cpu, !order.loaded.recipe.kernel.debuggable.is_empty());
+        let collector = Collector::new(program, per_cpu, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
         let breakpoints = Vec::new();
         let mut armed = Armed { gdb, collector, breakpoints, watch, pending: BTreeSet::new(), order, kernel, chosen };
         armed.resolve_probes(journal)?;
@@ -229,10 +229,15 @@ impl<'a> Armed<'a> {
                     helps.push(format!("the next line with code is {line}"));
                 }
                 if matches!(point, ProbePoint::Function(_)) && elsewhere.is_empty() {
-                    helps.push(
-                        "a function that this kernel's configuration leaves out needs its option in `kernel.options`"
-                            .into(),
-                    );
+                    let advice = match kernel.is_packaged() {
+                        true => {
+                            "this kernel is as its distribution configured it; for a function that it leaves out, have one built: `version` and `options` instead of `package`"
+                        }
+                        false => {
+                            "a function that this kernel's configuration leaves out needs its option in `kernel.options`"
+                        }
+                    };
+                    helps.push(advice.into());
                 }
                 order.loaded.diagnose(
                     &format!("{path}.at"),

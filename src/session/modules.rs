@@ -67,7 +67,12 @@ fn explain(order: &Order<'_>, kernel: &KernelBuild, at: &str, name: &str, missin
         None => format!("not in {release} ({key})"),
     };
     let near = (!missing.near.is_empty()).then(|| format!("close by: {}", missing.near.join(", ")));
-    let advice = "a module is built where its option is `m`, as in `options: { MODULES: y, VETH: m }`";
+    let advice = match kernel.is_packaged() {
+        true => {
+            "this kernel has the modules that its distribution built; for another one, have a kernel built: `version` and `options` instead of `package`"
+        }
+        false => "a module is built where its option is `m`, as in `options: { MODULES: y, VETH: m }`",
+    };
     let helps: Vec<String> = near.into_iter().chain([advice.into()]).collect();
     order.loaded.diagnose(at, format!("no module `{name}` in this kernel"), label, &helps)
 }
