@@ -143,10 +143,7 @@ pub fn obtain(
     let order = Order { request, source: &source, compiler: &compiler, log, cache, events, cancel };
     match order.known() {
         Ok(build) => return Ok(build),
-        Err(Missing::Damaged(what)) => {
-            events.warn(format!("the kernel in the cache is damaged ({what}); it is built again"));
-        }
-        Err(Missing::Absent) => {}
+        Err(missing) => order.tell_damage(&missing),
     }
     let lock = format!("objects-{}-{}", source.workplace, key::ARCH);
     let _lock = cache.lock(&lock, cancel, || {
@@ -233,11 +230,11 @@ impl Order<'_> {
     }
 
     fn make(&self) -> Result<KernelBuild> {
+        self.check_debuggable()?;
         let objects = self.objects();
         self.cache.hold_folder(&objects)?;
         self.repair(&objects)?;
         let log = self.log.map_or_else(|| objects.join("build.log"), Path::to_path_buf);
-        self.check_debuggable()?;
         let paths = &self.request.debuggable;
         let workshop =
             Workshop { source: self.source, objects, debuggable: paths, log, events: self.events, cancel: self.cancel };
@@ -248,13 +245,21 @@ impl Order<'_> {
             Ok((config, summary))
         })?;
         let key = key::of_build(&self.source.id, &config, &self.how());
-        let mut build = match self.filed(&key) {
+        let build = match self.filed(&key) {
             Ok(build) => build,
-            Err(_) => self.compile_and_file(&workshop, &config, &key)?,
+            Err(missing) => {
+                self.tell_damage(&missing);
+                KernelBuild { cached: false, ..self.compile_and_file(&workshop, &config, &key)? }
+            }
         };
         entry::remember(self.cache, &self.inputs(), &key)?;
-        build.cached = false;
         Ok(build)
+    }
+
+    fn tell_damage(&self, missing: &Missing) {
+        if let Missing::Damaged(what) = missing {
+            self.events.warn(format!("the kernel in the cache is damaged ({what}); it is built again"));
+        }
     }
 
     /// Sees to what an earlier build that was killed has left in the object folder.

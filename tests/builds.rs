@@ -131,6 +131,15 @@ fn an_option_that_is_lost_is_named_with_its_reason_and_nothing_is_compiled() {
     assert_eq!(times_made(&place), 0);
 }
 
+#[test]
+fn a_path_that_the_tree_does_not_have_leaves_no_folder_to_build_in() {
+    let place = place_with(&Tree::default());
+    let ended = start(&place, "version: '6.1', debuggable: [moon/]").wait_within(LIMIT);
+    assert_tidy(&place);
+    ended.assert_refused(2, &["Linux 6.1.999 has no `moon/`", "test.yaml:2:"]);
+    assert_eq!(place.cached("objects"), [""; 0]);
+}
+
 // Compilers
 
 #[test]
@@ -302,8 +311,14 @@ fn a_memory_of_a_kernel_that_is_gone_is_not_believed() {
     let memory = inputs.join(&place.cached("kernels/inputs")[0]);
     for text in ["", "00000000000000000000", "\u{1F319}\n\n"] {
         fs::write(&memory, text).unwrap();
-        assert_eq!(built(&build(&place))["key"], whole["key"], "{text:?}");
+        let again = built(&build(&place));
+        assert_eq!((&again["key"], &again["cached"]), (&whole["key"], &true.into()), "{text:?}");
         assert_eq!(fs::read_to_string(&memory).unwrap(), whole["key"].as_str().unwrap());
     }
     assert_eq!(times_made(&place), 1, "the kernel itself was there all the time");
+    fs::write(&memory, "").unwrap();
+    cut(Path::new(whole["vmlinux"].as_str().unwrap()));
+    let ended = build(&place);
+    assert!(ended.stderr.contains("the kernel in the cache is damaged ("), "{ended}");
+    assert_eq!(built(&ended)["cached"], false);
 }
