@@ -44,6 +44,28 @@ fn an_archive_beside_the_recipe_or_on_the_command_line_is_unpacked_once() {
 }
 
 #[test]
+fn an_archive_of_every_kind_is_taken() {
+    let place = Place::with_empty_cache();
+    let tar = liblzma::decode_all(&Tree::default().pack("linux")[..]).unwrap();
+    let zst = ruzstd::encoding::compress_to_vec(&tar[..], ruzstd::encoding::CompressionLevel::Fastest);
+    for (name, bytes) in [("mine.tar.zst", &zst), ("mine.tar", &tar)] {
+        fs::write(place.path().join(name), bytes).unwrap();
+        let built = built(&build(&place, &format!("source: {{ archive: {name} }}"), &[]));
+        assert_eq!(built["release"], "6.1.999", "{name}");
+    }
+}
+
+#[test]
+fn a_version_is_one_whatever_lies_in_the_current_folder() {
+    let place = Place::with_empty_cache();
+    Tree::default().write(&place.path().join("cache/sources/linux-source-6.1_0-test"));
+    fs::create_dir(place.path().join("6.1")).unwrap();
+    let by_version = built(&build(&place, "version: '6.1'", &["--kernel", "6.1"]));
+    assert!(by_version["source_tree"].as_str().unwrap().ends_with("linux-source-6.1_0-test"), "{by_version}");
+    build(&place, "version: '6.1'", &["--kernel", "./6.1"]).assert_refused(4, &["6.1 is not a kernel tree"]);
+}
+
+#[test]
 fn a_tree_is_built_where_it_is_and_only_what_changed_is_built_again() {
     let place = Place::with_empty_cache();
     let tree = place.path().join("src/linux");
@@ -74,7 +96,7 @@ fn what_is_no_kernel_is_refused_and_nothing_is_kept() {
     fs::write(place.path().join("text.tar.xz"), "a poem\n".repeat(100)).unwrap();
     for (source, text) in [
         ("tree: poem", "poem is not a kernel tree"),
-        ("archive: poem.tar.xz", "is not a kernel tree"),
+        ("archive: poem.tar.xz", "poem.tar.xz is not a kernel tree"),
         ("archive: text.tar.xz", "is not an archive that kdbg unpacks"),
     ] {
         build(&place, &format!("source: {{ {source} }}"), &[]).assert_refused(4, &[text, "help: "]);
@@ -194,7 +216,8 @@ fn a_version_that_no_distribution_has_is_downloaded_once() {
     let mut place = place_with_mirror(mirror(&sha256, archive));
     let first = built(&build(&place, "version: '5.999'", &[]));
     assert_eq!((&first["cached"], &first["release"]), (&false.into(), &"5.999.7".into()));
-    assert_eq!((place.cached("sources"), place.cached("downloads")), (vec!["linux-5.999.7".to_string()], Vec::new()));
+    let id = format!("linux-5.999.7-{}", &sha256[..8]);
+    assert_eq!((place.cached("sources"), place.cached("downloads")), (vec![id], Vec::new()));
     place.mirror = None;
     let again = built(&build(&place, "version: '5.999.7'", &[]));
     assert_eq!((&again["cached"], &again["key"]), (&true.into(), &first["key"]));

@@ -8,6 +8,7 @@ mod distribution;
 mod download;
 mod git;
 mod http;
+mod links;
 mod local;
 mod patched;
 mod unpack;

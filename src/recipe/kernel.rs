@@ -190,7 +190,7 @@ impl fmt::Display for KernelChoice {
 }
 
 /// The archives that kdbg unpacks, by the end of their names.
-pub const ARCHIVE_SUFFIXES: [&str; 3] = [".tar.xz", ".tar.gz", ".tgz"];
+pub const ARCHIVE_SUFFIXES: [&str; 5] = [".tar.xz", ".tar.gz", ".tgz", ".tar.zst", ".tar"];
 
 fn without_archive_suffix(name: &str) -> &str {
     ARCHIVE_SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)

@@ -77,18 +77,19 @@ impl Loaded {
     }
 }
 
-/// What `--kernel NAME` means. What looks like a path, or is one, is one; `PATH@REVISION` is a revision of a git
+/// What `--kernel NAME` means. A version is one, whatever lies in the current folder; what else looks like a path, or is
+/// one, is one; `PATH@REVISION` is a revision of a git
 /// repository, unless there is a file of that name.
 fn from_command_line(name: &str) -> Result<KernelChoice> {
     let path = |path: &str, revision: Option<&str>| KernelChoice::Path {
         path: path.into(),
         revision: revision.map(str::to_owned),
     };
-    if Path::new(name).exists() {
-        return Ok(path(name, None));
-    }
     if check::is_version(name) {
         return Ok(KernelChoice::Version(name.into()));
+    }
+    if Path::new(name).exists() {
+        return Ok(path(name, None));
     }
     if check::is_image_package(name) {
         return Ok(KernelChoice::Package(name.into()));
@@ -104,7 +105,7 @@ fn from_command_line(name: &str) -> Result<KernelChoice> {
     }
     if name.contains('/') || name.starts_with('.') {
         return Err(Error::usage(format!("--kernel {name}: there is no such file or folder"))
-            .hint("name a kernel tree, an archive of one (.tar.xz, .tar.gz), or a git repository as PATH@REVISION"));
+            .hint("name a kernel tree, an archive of one (.tar.xz, .tar.gz, .tar.zst, .tar), or a git repository as PATH@REVISION"));
     }
     Err(Error::usage(format!("`{name}` is not a kernel version")).hint(format!(
         "{}; a package `linux-image-…`; or the path of a tree, an archive or a git repository",

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::download::{Download, MIRROR_VARIABLE, Releases};
-use super::{KernelSource, Shop, Supplier, file_name, unpack};
+use super::unpack::{self, Packed};
+use super::{KernelSource, Shop, Supplier, file_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Phase;
 use crate::package::Apt;
@@ -63,7 +64,8 @@ impl Version {
             let package = self.package();
             let stage = shop.cache.stage()?;
             let (archive, id) = download(&package, &apt, stage.path(), shop)?;
-            let source = unpack::unpack(&archive, &|_| id.clone(), shop)?;
+            let source =
+                unpack::unpack(&Packed::fetched(&archive, &format!("the package {package}")), &|_| id.clone(), shop)?;
             if self.is_meant(&source.version) {
                 return Ok(source);
             }
@@ -87,7 +89,13 @@ impl Version {
             return Ok(None);
         }
         let hash = unpack::beginning_of_hash(&archive)?;
-        let source = unpack::unpack(&archive, &|version| format!("{package}_{version}-{}", &hash[..8]), shop)?;
+        let id = |version: &str| format!("{package}_{version}-{}", &hash[..8]);
+        // Which release it is only the tree in it tells; it may have been unpacked when another release was asked for.
+        let unpacked = self.released(shop).into_iter().find(|source| source.id == id(&source.version));
+        let source = match unpacked {
+            Some(source) => source,
+            None => unpack::unpack(&Packed::installed(&archive, &package), &id, shop)?,
+        };
         Ok(Some(source).filter(|source| self.is_meant(&source.version)))
     }
 
@@ -208,7 +216,9 @@ fn download(package: &str, apt: &Apt, folder: &Path, shop: &Shop<'_>) -> Result<
         let output = extract.output(shop.cancel)?;
         if !output.status.success() {
             let full = space::full(&output.text, format!("unpacking {}", deb.display()));
-            return Err(full.unwrap_or_else(|| unpack::damaged(&deb, &output.tail(2))));
+            return Err(full.unwrap_or_else(|| {
+                Packed::fetched(&deb, &format!("apt-get download {package}")).damaged(&output.tail(2))
+            }));
         }
         let archive = folder.join("usr/src").join(format!("{package}.tar.xz"));
         let size = fs::metadata(&archive).map_err(|_| no_archive(package))?.len();

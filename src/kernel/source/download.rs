@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::http::Client;
-use super::{KernelSource, Shop, Supplier, file_name, unpack};
+use super::unpack::{self, Packed};
+use super::{KernelSource, Shop, Supplier, file_name};
 use crate::error::{IoContext, Result};
 use crate::event::Phase;
 
@@ -55,7 +56,7 @@ impl Download {
             let size = fs::metadata(&partial).map_or(0, |metadata| metadata.len());
             Ok(((), format!("{} ({} MB), checksum verified", file_name(self.url.as_ref()), size / 1_000_000)))
         })?;
-        let source = unpack::unpack(&partial, &|_| self.id.clone(), shop);
+        let source = unpack::unpack(&Packed::fetched(&partial, &self.url), &|_| self.id.clone(), shop);
         // Its hash is right, so it will not get any better.
         let _ = fs::remove_file(&partial);
         source
@@ -91,7 +92,9 @@ impl Releases {
     pub(super) fn archive(&self, version: &str) -> Option<Download> {
         let (_, sha256) = self.archives.iter().find(|(known, _)| known == version)?;
         let name = format!("linux-{version}");
-        Some(Download { url: format!("{}/{name}.tar.xz", self.folder), sha256: sha256.clone(), id: name })
+        // Another server may call something else so.
+        let id = format!("{name}-{}", &sha256[..8]);
+        Some(Download { url: format!("{}/{name}.tar.xz", self.folder), sha256: sha256.clone(), id })
     }
 }
 

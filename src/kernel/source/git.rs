@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{KernelSource, Shop, Supplier, unpack};
+use super::unpack::{self, Packed};
+use super::{KernelSource, Shop, Supplier};
 use crate::error::{Error, Result};
 use crate::event::Phase;
 use crate::process::Tool;
@@ -45,6 +46,17 @@ fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
 }
 
+/// The commit of a revision in a list by `git ls-remote`. git lists all refs that end in that name; which one is meant is
+/// decided in the order of its own `rev-parse`. The line with `^{}` has the commit of an annotated tag.
+fn listed<'t>(list: &'t str, revision: &str) -> Option<&'t str> {
+    let refs = ["", "refs/", "refs/tags/", "refs/heads/"].map(|folder| format!("{folder}{revision}"));
+    let commit = |name: &str| {
+        let mut lines = list.lines().filter_map(|line| line.split_once('\t'));
+        lines.find(|(commit, listed)| *listed == name && is_commit(commit)).map(|(commit, _)| commit)
+    };
+    refs.iter().find_map(|name| commit(&format!("{name}^{{}}")).or_else(|| commit(name)))
+}
+
 /// git, which asks nobody anything and speaks only to servers.
 fn git() -> Tool {
     Tool::new("git").env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "https:ssh:git").env("LC_ALL", "C")
@@ -70,10 +82,12 @@ impl Repository {
         if !said.status.success() {
             return Err(self.failed("does not tell what that is", &said.tail(2)));
         }
-        // Of an annotated tag the line of its commit comes last.
-        let mut commits =
-            said.text.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| is_commit(word));
-        commits.next_back().map(str::to_owned).ok_or_else(|| self.failed("knows of no such revision", ""))
+        let commit = if self.is_local() {
+            said.text.lines().map(str::trim).rfind(|line| is_commit(line))
+        } else {
+            listed(&said.text, &self.revision)
+        };
+        commit.map(str::to_owned).ok_or_else(|| self.failed("knows of no such revision", ""))
     }
 
     fn failed(&self, what: &str, said: &str) -> Error {
@@ -100,7 +114,8 @@ impl Repository {
         if !said.status.success() {
             return Err(self.failed("does not export it", &said.tail(2)));
         }
-        unpack::unpack(&tar, &|_| id(commit), shop)
+        let from = format!("{}, revision {}", self.address, self.revision);
+        unpack::unpack(&Packed::fetched(&tar, &from), &|_| id(commit), shop)
     }
 
     /// This one commit, into a new repository.
@@ -116,5 +131,32 @@ impl Repository {
             }
             Ok(((), commit.to_string()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listed;
+
+    #[test]
+    fn a_revision_is_the_ref_of_exactly_that_name() {
+        let commit = |digit: &str| digit.repeat(40);
+        let list = |refs: &[(&str, &str)]| -> String {
+            refs.iter().map(|(digit, name)| format!("{}\t{name}\n", commit(digit))).collect()
+        };
+        let branches = [("1", "refs/heads/main"), ("2", "refs/heads/wip/main"), ("3", "refs/remotes/x/main")];
+        let tags = [("1", "refs/heads/v1"), ("2", "refs/tags/old/v1"), ("3", "refs/tags/v1"), ("4", "refs/tags/v1^{}")];
+        for (refs, revision, expected) in [
+            (&branches[..], "main", Some("1")),
+            (&branches[..], "heads/wip/main", Some("2")),
+            (&branches[..], "refs/heads/wip/main", Some("2")),
+            (&branches[1..], "main", None),
+            (&tags[..], "v1", Some("4")),
+            (&tags[..3], "v1", Some("3")),
+            (&tags[..2], "v1", Some("1")),
+            (&[("5", "HEAD"), ("6", "refs/remotes/x/HEAD")][..], "HEAD", Some("5")),
+        ] {
+            assert_eq!(listed(&list(refs), revision).map(String::from), expected.map(commit), "{revision} in {refs:?}");
+        }
     }
 }

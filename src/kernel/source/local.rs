@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{KernelSource, Shop, Supplier, file_name, git, is_bare_repository, unpack};
+use super::unpack::{self, Packed};
+use super::{KernelSource, Shop, Supplier, file_name, git, is_bare_repository};
 use crate::digest::{hex, sha256};
 use crate::error::{Error, IoContext, Result};
 use crate::kernel::key::ARCH;
@@ -47,7 +48,7 @@ impl Supplier for Archive {
         let _lock = shop.lock()?;
         match shop.filed(&id) {
             Some(source) => Ok(source),
-            None => unpack::unpack(&self.path, &|_| id.clone(), shop),
+            None => unpack::unpack(&Packed::mine(&self.path), &|_| id.clone(), shop),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use super::unpack::Packed;
 use super::*;
 use crate::error::ErrorKind;
 
@@ -68,6 +69,45 @@ fn an_installed_package_is_unpacked_and_found_again() {
 }
 
 #[test]
+fn a_source_that_is_filed_stays_where_another_release_is_asked_for() {
+    use std::os::unix::fs::MetadataExt;
+    in_cache(|folder, shop| {
+        let packed = archive(folder);
+        let first = version("9.9").supply_from(folder, shop).unwrap();
+        let inode = || fs::metadata(&first.tree).unwrap().ino();
+        let before = inode();
+        // Neither unpacked again (it is no archive any more) nor replaced.
+        let cancelled = Cancel::default();
+        cancelled.flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        let ended = version("9.9.2").supply_from(folder, &Shop { cancel: &cancelled, ..*shop }).unwrap_err();
+        assert_eq!(ended.kind, ErrorKind::Interrupted);
+        let id = |_: &str| first.id.clone();
+        assert_eq!(unpack::unpack(&Packed::mine(&packed), &id, shop).unwrap(), first);
+        assert_eq!(inode(), before);
+        assert_eq!(fs::read_dir(shop.cache.path("staging")).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn an_archive_of_several_folders_is_refused() {
+    in_cache(|folder, shop| {
+        let path = folder.join("linux.tar");
+        let mut tar = tar::Builder::new(File::create(&path).unwrap());
+        for name in ["b/Makefile", "a/Makefile"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.set_cksum();
+            tar.append_data(&mut header, name, std::io::empty()).unwrap();
+        }
+        tar.finish().unwrap();
+        let error = local::Archive { path }.supply(shop).unwrap_err();
+        assert!(error.message.contains("linux.tar has several top folders, such as `a` and `b`"), "{error}");
+        assert_empty(shop);
+    });
+}
+
+#[test]
 fn another_archive_is_another_source() {
     in_cache(|folder, shop| {
         let path = archive(folder);
@@ -112,7 +152,9 @@ fn archives_are_told_by_their_content() {
     in_cache(|folder, shop| {
         let path = folder.join("linux");
         let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        for bytes in [pack(gzip).finish().unwrap(), zst(&pack(Vec::new())), pack(Vec::new())] {
+        // As pzstd begins: a frame without data.
+        let skipped = [&b"\x50\x2a\x4d\x18\x04\0\0\0data"[..], &zst(&pack(Vec::new()))].concat();
+        for bytes in [pack(gzip).finish().unwrap(), zst(&pack(Vec::new())), skipped, pack(Vec::new())] {
             fs::write(&path, bytes).unwrap();
             let source = local::Archive { path: path.clone() }.supply(shop).unwrap();
             assert_eq!(source.version, "9.9.1");
@@ -130,7 +172,7 @@ fn an_archive_cut_short_says_so_and_leaves_nothing() {
         let whole = fs::read(&archive).unwrap();
         for length in [whole.len() / 2, whole.len() - 8, 10] {
             fs::write(&archive, &whole[..length]).unwrap();
-            let error = unpack::unpack(&archive, &|_| "x".into(), shop).unwrap_err();
+            let error = unpack::unpack(&Packed::mine(&archive), &|_| "x".into(), shop).unwrap_err();
             assert!(error.message.contains("cut short or damaged"), "{length}: {error}");
             assert_eq!(error.kind, ErrorKind::Kernel);
             assert_empty(shop);
@@ -165,15 +207,16 @@ fn an_archive_that_reaches_outside_is_refused_and_leaves_nothing() {
             ("/moon", None),
             ("top/moon", Some((Symlink, "/etc"))),
             ("top/moon", Some((Symlink, "../../etc"))),
+            ("top/moon", Some((Symlink, "../sun"))),
             ("top/moon", Some((Link, "../etc/passwd"))),
         ] {
             fs::write(&path, entry(name, link)).unwrap();
-            let error = unpack::unpack(&path, &|_| "x".into(), shop).unwrap_err();
+            let error = unpack::unpack(&Packed::mine(&path), &|_| "x".into(), shop).unwrap_err();
             assert!(error.message.contains("leads out of it: "), "{name} {link:?}: {error}");
             assert_empty(shop);
         }
-        fs::write(&path, entry("top/moon", Some((Symlink, "../top/sun")))).unwrap();
-        let error = unpack::unpack(&path, &|_| "x".into(), shop).unwrap_err();
+        fs::write(&path, entry("top/moon", Some((Symlink, "./sun")))).unwrap();
+        let error = unpack::unpack(&Packed::mine(&path), &|_| "x".into(), shop).unwrap_err();
         assert!(error.message.contains("is not a kernel tree"), "a link within is fine: {error}");
     });
 }
