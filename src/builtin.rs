@@ -13,6 +13,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("kconfigs/net.config", include_str!("../kconfigs/net.config")),
     ("kconfigs/netfilter.config", include_str!("../kconfigs/netfilter.config")),
     ("kconfigs/trace.config", include_str!("../kconfigs/trace.config")),
+    ("kconfigs/watch.config", include_str!("../kconfigs/watch.config")),
 ];
 
 /// The text of a built-in file.

@@ -8,6 +8,7 @@ pub mod breakpoints;
 pub mod client;
 pub mod collect;
 mod condition;
+pub mod lines;
 pub mod mi;
 pub mod modules;
 mod registers;

@@ -11,6 +11,7 @@ pub mod console;
 pub mod image;
 pub mod machine;
 pub mod qmp;
+mod supervise;
 pub mod template;
 pub mod topology;
 
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::process::{Child, describe};
 use agent::{Demux, Piece, Said};
@@ -39,7 +40,7 @@ pub const BOOT: Duration = Duration::from_secs(90);
 /// Something the guest did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuestEvent {
-    /// The agent waits for scripts.
+    /// The agent waits for scripts: when it has started, and whenever it is pinged.
     Ready,
     /// A step wrote something.
     Output(Stream, Vec<u8>),
@@ -126,6 +127,7 @@ impl Guest {
             match self.events.recv_timeout(Duration::from_millis(20)) {
                 Ok(GuestEvent::Ready) => return Ok(()),
                 Ok(GuestEvent::Gone) => return Err(self.post_mortem()),
+                _ if self.is_lost() => return Err(self.post_mortem()),
                 _ if Instant::now() >= deadline => {
                     let patience = humantime::format_duration(patience);
                     return Err(Error::guest(format!(
@@ -158,6 +160,14 @@ impl Guest {
     /// As [`Guest::run`].
     pub fn kill(&mut self, id: &str) -> Result<()> {
         self.tell(&agent::kill(id))
+    }
+
+    /// Asks the agent for a sign of life, which comes as [`GuestEvent::Ready`].
+    ///
+    /// # Errors
+    /// As [`Guest::run`].
+    pub fn ping(&mut self) -> Result<()> {
+        self.tell(&agent::ping())
     }
 
     fn tell(&mut self, bytes: &[u8]) -> Result<()> {
@@ -199,42 +209,6 @@ impl Guest {
     /// QEMU does not answer.
     pub fn uses_kvm(&mut self) -> Result<bool> {
         self.qmp.uses_kvm()
-    }
-
-    /// The better explanation of `error`: when the guest is dead, that is why GDB or a socket failed.
-    pub fn cause_of(&mut self, error: Error) -> Error {
-        let technical = matches!(error.kind, ErrorKind::Debugger | ErrorKind::Host);
-        if technical { self.death_or(error) } else { error }
-    }
-
-    /// What QEMU died of, if it did.
-    fn death_or(&mut self, error: Error) -> Error {
-        if self.qemu.wait(Duration::from_millis(200)).is_some() { self.post_mortem() } else { error }
-    }
-
-    /// What the guest died of, from what it left: a panic, QEMU's last words, or its exit status.
-    pub fn post_mortem(&mut self) -> Error {
-        let status = self.qemu.wait(Duration::from_secs(2));
-        let hint = "console.log and qemu.log in the run directory have the whole story";
-        if let Some(panic) = self.console.panic() {
-            return Error::guest(format!("the guest's kernel panicked: {panic}{}", self.console_tail())).hint(hint);
-        }
-        if let Some(complaint) = self.console.complaint() {
-            return Error::guest(format!("the guest did not start: {complaint}{}", self.console_tail())).hint(hint);
-        }
-        let words = self.messages.last(1).pop().filter(|line| line.starts_with("qemu")).map(|line| format!(": {line}"));
-        let how = status.map_or("it closed its console".into(), describe);
-        let words = words.unwrap_or_default();
-        Error::guest(format!("the guest ended before its time: QEMU {how}{words}{}", self.console_tail())).hint(hint)
-    }
-
-    /// The console's last lines, ready to follow a message.
-    pub fn console_tail(&self) -> String {
-        let lines = self.console.last(8);
-        if lines.is_empty() {
-            return "; its console is empty".into();
-        }
-        format!("; the last lines of its console:\n  {}", lines.join("\n  "))
     }
 
     /// Ends the guest and waits until it is gone.

@@ -6,12 +6,15 @@
 mod arm;
 mod boot;
 mod capture;
+mod heartbeat;
 mod image;
+mod incidents;
 mod inputs;
 mod journal;
 mod modules;
 mod request;
 mod setup;
+mod step;
 mod trigger;
 
 use std::path::PathBuf;
@@ -100,10 +103,12 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
         .and_then(|()| journal.timed("capture_ms", |journal| capture.end(&mut guest, &mut armed, journal)));
     armed.tell_pending(journal);
     let ended = ended.map_err(|error| guest.cause_of(error));
+    journal.note_incidents(guest.news(true));
     armed.gdb.stop();
     guest.stop();
     capture.close(journal);
-    ended
+    incidents::decode(journal, &armed.collector.program, &kernel.vmlinux);
+    ended.map_err(|error| incidents::explain(error, journal.incidents()))
 }
 
 /// Deletes the journal of a run whose report is written.

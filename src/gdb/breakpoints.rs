@@ -125,6 +125,11 @@ impl Program<'_> {
         known.or_else(relative).map(|path| path.trim_start_matches("./").to_string())
     }
 
+    /// A path from the debug information, relative to the tree. Distributions cut the tree's place off at `/./`.
+    pub fn source(&self, path: &str) -> Option<String> {
+        self.relative(Some(path), path.split_once("/./").map(|(_, rest)| rest))
+    }
+
     /// Whether `address` is the first of a function.
     pub fn is_entry(&self, address: &str) -> bool {
         let address = mi::number(address);

@@ -1,12 +1,17 @@
-//! The guest's serial console: kept whole in console.log, its last lines at hand, a panic recognised as it scrolls by.
+//! The guest's serial console: kept whole in console.log, its last lines at hand, and what the kernel complains about
+//! recognised as it scrolls by ([`incident`]).
+
+pub mod incident;
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::{IoContext, Result};
+use incident::{Ending, Seen, Watcher, plain};
 
 /// How many lines are at hand for messages.
 const KEPT: usize = 30;
@@ -20,7 +25,11 @@ struct Tail {
     file: File,
     lines: VecDeque<String>,
     open: Vec<u8>,
-    panic: Option<String>,
+    watcher: Watcher,
+    /// When the first complaint was read after which the run cannot go on.
+    fatal_since: Option<Instant>,
+    /// How many complaints were handed out.
+    told: usize,
     complaint: Option<String>,
 }
 
@@ -31,8 +40,15 @@ impl Log {
     /// It cannot be made.
     pub fn create(path: &Path) -> Result<Log> {
         let file = File::create(path).or_host(format!("make {}", path.display()))?;
-        let (lines, open) = (VecDeque::new(), Vec::new());
-        Ok(Log(Arc::new(Mutex::new(Tail { file, lines, open, panic: None, complaint: None }))))
+        Ok(Log(Arc::new(Mutex::new(Tail {
+            file,
+            lines: VecDeque::new(),
+            open: Vec::new(),
+            watcher: Watcher::default(),
+            fatal_since: None,
+            told: 0,
+            complaint: None,
+        }))))
     }
 
     fn tail(&self) -> std::sync::MutexGuard<'_, Tail> {
@@ -77,9 +93,33 @@ impl Log {
         lines.split_off(lines.len().saturating_sub(count))
     }
 
-    /// The line with which the guest's kernel panicked, if it did.
-    pub fn panic(&self) -> Option<String> {
-        self.tail().panic.clone()
+    /// What the kernel has complained about since this was asked last. The newest is left for later while more of it may
+    /// come, unless this `is_over`.
+    pub fn news(&self, is_over: bool) -> Vec<Seen> {
+        let mut tail = self.tail();
+        let new = &tail.watcher.seen()[tail.told..];
+        let new: Vec<Seen> = new.iter().take_while(|seen| seen.is_whole || is_over).cloned().collect();
+        tail.told += new.len();
+        new
+    }
+
+    /// The first complaint after which the run cannot go on.
+    pub fn fatal(&self) -> Option<Seen> {
+        self.tail().watcher.fatal().cloned()
+    }
+
+    /// Whether the guest is lost, and has said why, or has had this long to do so.
+    pub fn is_lost(&self, patience: Duration) -> bool {
+        let tail = self.tail();
+        let said = tail.watcher.fatal().is_some_and(|fatal| fatal.is_whole);
+        let late = tail.fatal_since.is_some_and(|since| since.elapsed() > patience);
+        // One that restarts ends QEMU, and there is nothing to wait for here.
+        said || late || matches!(tail.watcher.ending(), Some(Ending::Halted | Ending::PoweredOff))
+    }
+
+    /// How the guest ended itself, if it did.
+    pub fn ending(&self) -> Option<Ending> {
+        self.tail().watcher.ending()
     }
 
     /// What `images/init` could not do, if it said so.
@@ -90,10 +130,11 @@ impl Log {
 
 impl Tail {
     fn line(&mut self, line: String) {
-        if self.panic.is_none() && line.contains("Kernel panic - not syncing") {
-            self.panic = Some(without_time(&line).into());
+        self.watcher.line(&line);
+        if self.fatal_since.is_none() && self.watcher.fatal().is_some() {
+            self.fatal_since = Some(Instant::now());
         }
-        if let (None, Some(complaint)) = (&self.complaint, without_time(&line).strip_prefix("kdbg: ")) {
+        if let (None, Some(complaint)) = (&self.complaint, plain(&line).strip_prefix("kdbg: ")) {
             self.complaint = Some(complaint.into());
         }
         if self.lines.len() == KEPT {
@@ -103,14 +144,11 @@ impl Tail {
     }
 }
 
-/// A console line without its `[    0.123456] `.
-fn without_time(line: &str) -> &str {
-    line.trim_start().strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(line, |(_, text)| text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(1000);
 
     #[test]
     fn a_panic_is_found_and_the_last_lines_are_at_hand() {
@@ -119,8 +157,19 @@ mod tests {
         log.append(b"[    0.0] kdbg: module x does not load: no\r\n");
         assert_eq!(log.complaint().as_deref(), Some("module x does not load: no"));
         log.drain(&b"[    0.1] a\r\n[    0.2] Kernel panic - not syncing: Attempted to kill init!\r\nlast"[..]);
-        assert_eq!(log.panic().as_deref(), Some("Kernel panic - not syncing: Attempted to kill init!"));
+        assert_eq!(log.fatal().unwrap().text, "Kernel panic - not syncing: Attempted to kill init!");
         assert_eq!(log.last(2), ["[    0.2] Kernel panic - not syncing: Attempted to kill init!", "last"]);
         assert!(std::fs::read_to_string(folder.path().join("console.log")).unwrap().ends_with("last"));
+    }
+
+    #[test]
+    fn what_may_go_on_is_waited_for_and_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::create(&folder.path().join("console.log")).unwrap();
+        log.append(b"[    0.2] Kernel panic - not syncing: x\n");
+        assert!(log.news(false).is_empty() && !log.is_lost(LONG) && log.is_lost(Duration::ZERO));
+        log.append(b"[    0.3] Kernel Offset: disabled\n");
+        assert!(log.is_lost(LONG));
+        assert_eq!((log.news(false).len(), log.news(true).len()), (1, 0));
     }
 }

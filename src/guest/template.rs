@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::accelerator::{host, identity};
 use super::machine::{Accelerator, Machine, Memory, Sockets};
-use super::{CONNECT, Guest, Logs, accept, agent, listen};
+use super::{CONNECT, Guest, Logs, accept, listen};
 use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
@@ -83,7 +83,7 @@ impl Template {
         let mut guest = Guest::start(&machine, qemu, logs, cancel)?;
         guest.console.append(&fs::read(self.entry.join(CONSOLE)).or_host("read the template's console.log")?);
         guest.restore(&self.entry.join(STATE)).map_err(|error| guest.death_or(error))?;
-        guest.tell(&agent::ping())?;
+        guest.ping()?;
         guest.wait_ready(ANSWER, cancel)?;
         Ok(guest)
     }

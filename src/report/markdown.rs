@@ -8,6 +8,7 @@ pub(super) mod escape;
 mod frames;
 mod head;
 mod hits;
+mod incidents;
 mod page;
 mod tail;
 
@@ -38,6 +39,7 @@ pub fn render(report: &Report, sources: &dyn Sources) -> String {
     tail::expectations(&mut page, report);
     hits::write(&mut page, report, sources);
     tail::trigger(&mut page, report);
+    incidents::write(&mut page, report);
     tail::notes(&mut page, report);
     page.finish()
 }

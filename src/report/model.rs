@@ -2,6 +2,7 @@
 //!
 //! Pure: no file, no process. Every other format is rendered from a [`Report`].
 
+mod incident;
 mod var;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::debuggable::Debuggable;
 use crate::error::ErrorKind;
+pub use incident::{Call, Incident, IncidentKind};
 pub use var::{Lost, Var, Why};
 
 /// The version of the schema that [`Report::schema`] carries.
@@ -39,6 +41,9 @@ pub struct Report {
     /// Every interface that was captured, in the order of packets.pcapng.
     #[serde(default)]
     pub captured: Vec<Captured>,
+    /// What the guest's kernel complained about, in the order of time.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
     /// Every expectation, those of the steps' exit codes included.
     pub expectations: Vec<ExpectationResult>,
     /// What took how long, in milliseconds; the keys end in `_ms`. Volatile.
@@ -333,7 +338,7 @@ mod tests {
         let wanted = [
             (
                 &json,
-                "schema recipe outcome error kernel machine probes hits trigger captured expectations timings warnings files",
+                "schema recipe outcome error kernel machine probes hits trigger captured incidents expectations timings warnings files",
             ),
             (&json["recipe"], "name about sha256"),
             (&json["kernel"], "version release build_id key vmlinux debuggable"),

@@ -181,6 +181,7 @@ pub(crate) fn sample() -> Report {
             timed_out: false,
         }],
         captured: vec![Captured { interface: "client:eth0".into(), packets: 12 }],
+        incidents: vec![],
         expectations: texts
             .map(|(text, detail)| ExpectationResult { text: text.into(), passed: true, detail: detail.into() })
             .into(),

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use super::{Ended, Order};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::{Event, millis};
+use crate::guest::console::incident::{Seen, Traced};
 use crate::kernel::KernelBuild;
 use crate::report::expect;
 use crate::report::model::{
-    Captured, ErrorInfo, Hit, KernelInfo, Location, MachineInfo, Outcome, ProbeResult, RecipeInfo, Report, SCHEMA,
-    StepResult,
+    Call, Captured, ErrorInfo, Hit, Incident, KernelInfo, Location, MachineInfo, Outcome, ProbeResult, RecipeInfo,
+    Report, SCHEMA, StepResult,
 };
 use crate::report::text::plural;
 
@@ -26,6 +27,10 @@ pub(crate) struct Journal<'a> {
     kernel: Option<KernelBuild>,
     accelerator_noted: bool,
     hits_file: Option<File>,
+    /// The step that runs, or ran last.
+    current_step: Option<String>,
+    /// The stack of every incident, as the kernel printed it.
+    traces: Vec<Vec<Traced>>,
 }
 
 impl<'a> Journal<'a> {
@@ -53,12 +58,22 @@ impl<'a> Journal<'a> {
             hits: Vec::new(),
             trigger: Vec::new(),
             captured: Vec::new(),
+            incidents: Vec::new(),
             expectations: Vec::new(),
             timings: BTreeMap::new(),
             warnings: Vec::new(),
             files: BTreeMap::new(),
         };
-        Journal { order, started: Instant::now(), report, kernel: None, accelerator_noted: false, hits_file: None }
+        Journal {
+            order,
+            started: Instant::now(),
+            report,
+            kernel: None,
+            accelerator_noted: false,
+            hits_file: None,
+            current_step: None,
+            traces: Vec::new(),
+        }
     }
 
     pub(crate) fn time(&mut self, name: &str, duration: Duration) {
@@ -175,6 +190,37 @@ impl<'a> Journal<'a> {
     pub(crate) fn disarmed(&mut self, probe: usize) {
         if let Some(probe) = self.report.probes.get_mut(probe) {
             probe.disarmed = true;
+        }
+    }
+
+    pub(crate) fn step_started(&mut self, name: &str) {
+        self.current_step = Some(name.into());
+    }
+
+    /// Takes in what the guest's kernel complained about. What does not end the run is a warning.
+    pub(crate) fn note_incidents(&mut self, seen: Vec<Seen>) {
+        for Seen { kind, text, trace, .. } in seen {
+            if !kind.is_fatal() {
+                self.warn(format!("{}: {text}", kind.said()));
+            }
+            let stack = trace.iter().cloned().map(Call::from).collect();
+            self.traces.push(trace);
+            self.report.incidents.push(Incident { kind, text, step: self.current_step.clone(), stack });
+        }
+    }
+
+    pub(crate) fn incidents(&self) -> &[Incident] {
+        &self.report.incidents
+    }
+
+    pub(crate) fn traces(&self) -> &[Vec<Traced>] {
+        &self.traces
+    }
+
+    /// Replaces the stacks of all incidents by what `decode` makes of them.
+    pub(crate) fn decode_incidents(&mut self, decode: impl Fn(&[Traced]) -> Vec<Call>) {
+        for (incident, trace) in self.report.incidents.iter_mut().zip(&self.traces) {
+            incident.stack = decode(trace);
         }
     }
 

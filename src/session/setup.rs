@@ -47,6 +47,7 @@ pub(super) fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str, fai
             return Ok((code, String::from_utf8_lossy(&stderr).into_owned()));
         }
         order.cancel.check()?;
+        guest.check()?;
         match guest.events().recv_timeout(Duration::from_millis(20)) {
             Ok(GuestEvent::Gone) => return Err(guest.post_mortem()),
             Ok(GuestEvent::Output(Stream::Stderr, bytes)) => stderr.extend(bytes),

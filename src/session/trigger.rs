@@ -5,24 +5,21 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::select;
 
 use super::arm::Armed;
+use super::heartbeat::Beat;
 use super::journal::Journal;
+use super::step::{ANSWER, OUTPUT_LIMIT, Running};
 use super::{Order, nonce};
 use crate::error::{Error, Result};
 use crate::event::{Event, Phase, millis};
 use crate::gdb::breakpoints::{self, Breakpoint};
 use crate::gdb::client::Stop;
 use crate::gdb::collect::Probed;
-use crate::guest::{Guest, GuestEvent, Stream};
-use crate::recipe::types::StepSpec;
-use crate::report::model::StepResult;
+use crate::guest::{Guest, GuestEvent};
 use crate::report::text::plural;
 
 /// How often deadlines and Ctrl-C are looked at.
 const TICK: Duration = Duration::from_millis(20);
-/// How long the agent may take to carry out a kill, and the outputs to end after the exit, counted while the guest runs.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Output of one step and stream that is kept; the rest is counted.
-const OUTPUT_LIMIT: usize = 1 << 20;
+const LOOK: &str = "look at what the last hits and console.log show";
 
 /// Runs all steps, or until one does not end as it should.
 pub(super) fn run(
@@ -36,6 +33,7 @@ pub(super) fn run(
     let start = Instant::now();
     for (index, step) in steps.iter().enumerate() {
         order.events.send(Event::StepStarted { name: step.name.clone() });
+        journal.step_started(&step.name);
         let id = format!("{}-{:08x}", index + 1, nonce());
         guest.run(&id, &step.run, step.on.as_deref())?;
         let mut running = Running::new(step, id);
@@ -69,96 +67,11 @@ pub(super) fn run(
     Ok(())
 }
 
-/// What a step wrote to one stream, up to [`OUTPUT_LIMIT`].
-#[derive(Default)]
-struct Output {
-    kept: Vec<u8>,
-    dropped: usize,
-}
-
-impl Output {
-    fn take(&mut self, bytes: &[u8]) {
-        let room = OUTPUT_LIMIT.saturating_sub(self.kept.len()).min(bytes.len());
-        self.kept.extend_from_slice(&bytes[..room]);
-        self.dropped += bytes.len() - room;
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::from_utf8_lossy(&self.kept).into_owned();
-        if self.dropped > 0 {
-            text.push_str(&format!("\n[kdbg: {} more bytes were not kept]\n", self.dropped));
-        }
-        text
-    }
-}
-
-/// A step on its way.
-struct Running<'a> {
-    step: &'a StepSpec,
-    id: String,
-    started: Instant,
-    /// How long the guest stood still since the step began: time that is not the step's.
-    stood_still: Duration,
-    stdout: Output,
-    stderr: Output,
-    exit_code: Option<i32>,
-    open_streams: u8,
-    /// When, in the step's own time, it was killed or ended.
-    killed: Option<Duration>,
-    exited: Option<Duration>,
-}
-
-impl<'a> Running<'a> {
-    fn new(step: &'a StepSpec, id: String) -> Self {
-        Running {
-            step,
-            id,
-            started: Instant::now(),
-            stood_still: Duration::ZERO,
-            stdout: Output::default(),
-            stderr: Output::default(),
-            exit_code: None,
-            open_streams: 2,
-            killed: None,
-            exited: None,
-        }
-    }
-
-    /// How long the guest has run for this step.
-    fn age(&self) -> Duration {
-        self.started.elapsed().saturating_sub(self.stood_still)
-    }
-
-    fn is_over(&self) -> bool {
-        let late = self.exited.is_some_and(|at| self.age() > at + ANSWER);
-        self.exited.is_some() && (self.open_streams == 0 || late)
-    }
-
-    fn hear(&mut self, event: GuestEvent) {
-        match event {
-            GuestEvent::Output(Stream::Stdout, bytes) => self.stdout.take(&bytes),
-            GuestEvent::Output(Stream::Stderr, bytes) => self.stderr.take(&bytes),
-            GuestEvent::OutputEnd(_, id) if id == self.id => self.open_streams = self.open_streams.saturating_sub(1),
-            GuestEvent::Exit(id, code) if id == self.id => {
-                self.exit_code = Some(code);
-                self.exited = Some(self.age());
-            }
-            // Marks and exits of a step that was given up.
-            GuestEvent::OutputEnd(..) | GuestEvent::Exit(..) | GuestEvent::Ready | GuestEvent::Gone => {}
-        }
-    }
-
-    fn result(&self) -> StepResult {
-        let timed_out = self.killed.is_some();
-        StepResult {
-            name: self.step.name.clone(),
-            exit_code: self.exit_code.filter(|_| !timed_out),
-            stdout: self.stdout.text(),
-            stderr: self.stderr.text(),
-            duration_ms: millis(self.started.elapsed()),
-            timed_out,
-        }
-    }
+/// How long a stop was.
+struct Stopped {
+    whole: Duration,
+    /// How much of it does not count as the step's.
+    not_the_steps: Duration,
 }
 
 /// Everything that is listened to while a step runs.
@@ -186,6 +99,9 @@ impl Watch<'_, '_, '_, '_> {
                 default(TICK) => {}
             }
             self.serve_stops(running)?;
+            self.journal.note_incidents(self.guest.news(false));
+            self.guest.check()?;
+            self.check_heartbeat(running)?;
             self.check_time(running)?;
         }
         // A stop on another CPU may have come together with the exit.
@@ -197,9 +113,27 @@ impl Watch<'_, '_, '_, '_> {
 
     fn serve_stops(&mut self, running: &mut Running<'_>) -> Result<()> {
         while let Some(stop) = self.armed.gdb.next_stop() {
-            running.stood_still += self.stopped(&stop)?;
+            let stopped = self.stopped(&stop)?;
+            running.stopped += stopped.whole;
+            running.stood_still += stopped.not_the_steps;
         }
         Ok(())
+    }
+
+    fn check_heartbeat(&mut self, running: &mut Running<'_>) -> Result<()> {
+        match running.heartbeat.beat(running.guest_time()) {
+            Beat::Fine => Ok(()),
+            Beat::Ask => self.guest.ping(),
+            Beat::Silent(silence) => {
+                let message = format!(
+                    "the guest hangs: it has not said a word for {}s while step `{}` ran, and its agent does not answer{}",
+                    silence.as_secs(),
+                    running.step.name,
+                    self.guest.console_tail()
+                );
+                Err(Error::guest(message).hint(LOOK))
+            }
+        }
     }
 
     fn check_time(&mut self, running: &mut Running<'_>) -> Result<()> {
@@ -219,16 +153,15 @@ impl Watch<'_, '_, '_, '_> {
                     running.step.name,
                     self.guest.console_tail()
                 );
-                Err(Error::guest(message)
-                    .hint("look at what the last hits and console.log show; `timeout` of the step can be raised"))
+                Err(Error::guest(message).hint(format!("{LOOK}; `timeout` of the step can be raised")))
             }
             _ => Ok(()),
         }
     }
 
-    /// A stop: collects a hit for every probe that it belongs to, then lets the guest run. Gives the time that is not
-    /// the step's: a stop whose conditions are false counts as the guest's, or a hot probe would put off the timeout for ever.
-    fn stopped(&mut self, first: &Stop) -> Result<Duration> {
+    /// A stop: collects a hit for every probe that it belongs to, then lets the guest run. A stop whose conditions are
+    /// false counts as the step's time, or a hot probe would put off the timeout for ever.
+    fn stopped(&mut self, first: &Stop) -> Result<Stopped> {
         let mut stop = Some(first.clone());
         let (mut hits, mut changes) = (0, 0);
         while let Some(here) = stop.take() {
@@ -249,7 +182,8 @@ impl Watch<'_, '_, '_, '_> {
         breakpoints::resume(&mut self.armed.gdb, self.order.cancel)?;
         let stood_still = first.at.elapsed();
         self.journal.stood_still(hits, stood_still);
-        Ok(if hits + changes > 0 { stood_still } else { Duration::ZERO })
+        let not_the_steps = if hits + changes > 0 { stood_still } else { Duration::ZERO };
+        Ok(Stopped { whole: stood_still, not_the_steps })
     }
 
     fn is_armed_at(&self, stop: &Stop) -> bool {

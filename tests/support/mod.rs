@@ -338,6 +338,10 @@ impl Process {
         marked.then(|| Process { pid, line: line.split_terminator('\0').map(String::from).collect() })
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.pid).unwrap()
+    }
+
     pub(crate) fn executes(&self, program: &str) -> bool {
         self.line.first().is_some_and(|first| Path::new(first).file_name().is_some_and(|name| name == program))
     }
@@ -385,6 +389,11 @@ impl Running {
             assert!(is_said || !is_over, "kdbg ended without a word of `{text}`");
             is_said.then_some(())
         });
+    }
+
+    /// Whether kdbg's output has ended, as it does when kdbg ends.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stdout.is_over() && self.stderr.is_over()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -1,0 +1,85 @@
+//! Whether a guest still makes sense: what its kernel complains about, how it ended itself, what it died of.
+
+use std::time::Duration;
+
+use super::Guest;
+use super::console::incident::{Ending, Seen};
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::describe;
+
+/// How long the kernel may take to print the rest of what is fatal.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+const SEE_LOGS: &str = "console.log and qemu.log in the run directory have the whole story";
+
+impl Guest {
+    /// Looks whether the guest can still do what it is here for.
+    ///
+    /// # Errors
+    /// Its kernel said something after which it cannot (a panic, an oops, a lockup, a hung task), or it halted.
+    pub fn check(&mut self) -> Result<()> {
+        if self.is_lost() { Err(self.post_mortem()) } else { Ok(()) }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.console.is_lost(LAST_WORDS)
+    }
+
+    /// What the kernel complained about since this was asked last; `is_over` when the guest will say no more.
+    pub fn news(&self, is_over: bool) -> Vec<Seen> {
+        self.console.news(is_over)
+    }
+
+    /// The better explanation of `error`: when the guest is dead, that is why GDB or a socket failed.
+    pub fn cause_of(&mut self, error: Error) -> Error {
+        let technical = matches!(error.kind, ErrorKind::Debugger | ErrorKind::Host);
+        match technical {
+            true if self.console.fatal().is_some() => self.post_mortem(),
+            true => self.death_or(error),
+            false => error,
+        }
+    }
+
+    /// What QEMU died of, if it did.
+    pub(super) fn death_or(&mut self, error: Error) -> Error {
+        if self.qemu.wait(Duration::from_millis(200)).is_some() { self.post_mortem() } else { error }
+    }
+
+    /// What the guest died of, from what it left: its kernel's complaint, how it ended itself, QEMU's last words, or its
+    /// exit status.
+    pub fn post_mortem(&mut self) -> Error {
+        if !self.is_lost() {
+            self.qemu.wait(Duration::from_secs(2));
+        }
+        if let Some(fatal) = self.console.fatal() {
+            return Error::guest(format!("{}: {}{}", fatal.kind.said(), fatal.text, self.console_tail()))
+                .hint(SEE_LOGS);
+        }
+        if let Some(complaint) = self.console.complaint() {
+            return Error::guest(format!("the guest gave up: {complaint}{}", self.console_tail())).hint(SEE_LOGS);
+        }
+        if let Some(ending) = self.console.ending() {
+            let how = match ending {
+                Ending::Halted => "it was halted",
+                Ending::PoweredOff => "it was switched off",
+                Ending::Restarted => "it restarted, and kdbg's guests do not come back",
+            };
+            return Error::guest(format!("the guest ended itself: {how}{}", self.console_tail())).hint(
+                "leave `halt`, `poweroff` and `reboot` out of the trigger: kdbg ends the guest after the last step",
+            );
+        }
+        let words = self.messages.last(1).pop().filter(|line| line.starts_with("qemu")).map(|line| format!(": {line}"));
+        let how = self.qemu.exited().map_or("it closed its console".into(), describe);
+        let words = words.unwrap_or_default();
+        Error::guest(format!("the guest ended before its time: QEMU {how}{words}{}", self.console_tail()))
+            .hint(SEE_LOGS)
+    }
+
+    /// The console's last lines, ready to follow a message.
+    pub fn console_tail(&self) -> String {
+        let lines = self.console.last(8);
+        if lines.is_empty() {
+            return "; its console is empty".into();
+        }
+        format!("; the last lines of its console:\n  {}", lines.join("\n  "))
+    }
+}

@@ -1,0 +1,111 @@
+//! The stacks that the guest's kernel printed, with the files and lines of its source.
+
+use std::path::Path;
+
+use super::journal::Journal;
+use crate::error::{Error, ErrorKind};
+use crate::gdb::breakpoints::Program;
+use crate::gdb::lines::Lines;
+use crate::guest::console::incident::Traced;
+use crate::report::model::{Call, Incident};
+use crate::report::path::place;
+
+/// How many calls the message of an error shows.
+const SHORT: usize = 8;
+/// What the kernel calls to print a stack stands on top of it.
+const PRINTERS: [&str; 4] = ["__dump_stack", "dump_stack_lvl", "dump_stack", "show_stack"];
+
+/// Finds the lines of all stacks. Only now, when nothing waits for it: reading the debug information takes time.
+pub(super) fn decode(journal: &mut Journal<'_>, program: &Program<'_>, vmlinux: &Path) {
+    if journal.traces().is_empty() {
+        return;
+    }
+    let Some(lines) = Lines::open(vmlinux) else { return };
+    journal.decode_incidents(|trace| trace.iter().flat_map(|traced| calls(traced, program, &lines)).collect());
+}
+
+/// A call that the kernel printed, and what was inlined there.
+fn calls(traced: &Traced, program: &Program<'_>, lines: &Lines) -> Vec<Call> {
+    let own = Call::from(traced.clone());
+    let start = match traced.module {
+        None => program.symbols.start_of(&traced.symbol, traced.size),
+        // Its code is somewhere else in every run, and its debug information does not know where.
+        Some(_) => None,
+    };
+    let Some(start) = start else { return vec![own] };
+    // A call returns to the instruction behind it, which may be of another line.
+    let address = start + traced.offset - u64::from(!traced.exact && traced.offset > 0);
+    let mut calls: Vec<Call> = lines
+        .at(address)
+        .into_iter()
+        .map(|line| Call {
+            symbol: line.function.unwrap_or_else(|| own.symbol.clone()),
+            file: line.file.and_then(|file| program.source(&file)),
+            line: line.line,
+            inlined: true,
+            ..own.clone()
+        })
+        .collect();
+    match calls.last_mut() {
+        // By the name of its code, which may be a clone.
+        Some(outer) => {
+            outer.symbol.clone_from(&own.symbol);
+            outer.inlined = false;
+        }
+        None => calls.push(own),
+    }
+    if !traced.certain {
+        calls.drain(..calls.len() - 1);
+    }
+    calls
+}
+
+/// The error of a run that such an incident ended, with the stack in place of the console's last lines.
+pub(super) fn explain(error: Error, incidents: &[Incident]) -> Error {
+    let fatal = incidents.iter().find(|incident| incident.kind.is_fatal() && !incident.stack.is_empty());
+    let Some(fatal) = fatal else { return error };
+    let head = format!("{}: {}", fatal.kind.said(), fatal.text);
+    if error.kind != ErrorKind::Guest || !error.message.starts_with(&head) {
+        return error;
+    }
+    let stack = fatal.stack.iter().filter(|call| call.certain && !PRINTERS.contains(&call.symbol.as_str()));
+    let lines: Vec<String> = stack.map(short).collect();
+    let more = lines.len().saturating_sub(SHORT);
+    let more = if more > 0 { format!("\n  … {more} more") } else { String::new() };
+    let shown = lines.iter().take(SHORT).map(|line| format!("\n  {line}")).collect::<String>();
+    Error { message: format!("{head}{shown}{more}"), ..error }
+}
+
+fn short(call: &Call) -> String {
+    let inlined = if call.inlined { " (inlined)" } else { "" };
+    let module = call.module.as_ref().map(|name| format!(" [{name}]")).unwrap_or_default();
+    let place = place(call.file.as_deref(), call.line).unwrap_or_else(|| format!("+{:#x}", call.offset));
+    format!("{}{inlined}{module}  {place}", call.symbol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::model::IncidentKind;
+
+    fn call(symbol: &str, certain: bool) -> Call {
+        let (file, line) = (Some("net/x.c".into()), Some(7));
+        Call { symbol: symbol.into(), offset: 1, module: None, file, line, inlined: false, certain }
+    }
+
+    #[test]
+    fn the_error_has_the_stack_and_not_what_printed_it() {
+        let (kind, text) = (IncidentKind::Panic, "Kernel panic - not syncing: x".to_owned());
+        let stack = vec![call("dump_stack", true), call("left_over", false), call("panic", true), call("a", true)];
+        let incident = Incident { kind, text: text.clone(), step: None, stack };
+        let error = Error::guest(format!("{}: {text}; the last lines of its console:\n  x", kind.said())).hint("h");
+        let explained = explain(error, std::slice::from_ref(&incident));
+        assert_eq!(
+            explained.message,
+            format!("the guest's kernel panicked: {text}\n  panic  net/x.c:7\n  a  net/x.c:7")
+        );
+        assert_eq!(explained.hint.as_deref(), Some("h"));
+        let other = Error::recipe("something else");
+        assert_eq!(explain(other.clone(), &[incident]), other);
+    }
+}

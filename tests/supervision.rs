@@ -1,0 +1,161 @@
+//! Guests that go wrong by themselves, and steps that do what steps should not: each is recognised at once, said, and ends
+//! the run only where it has to.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Ended, HIT, Place, probes_of_hits, recipe, slot};
+
+/// A run of a hit, this step, and a hit.
+fn run(step: &str) -> Ended {
+    let _slot = slot();
+    let place = Place::new();
+    let ended = place.run(&recipe(&[HIT, step, &HIT.replace("name: hit", "name: again")]));
+    assert_eq!(probes_of_hits(&ended.report())[0], "rst", "{ended}");
+    ended
+}
+
+/// A step that may take long and does not.
+fn step(script: &str) -> String {
+    format!("{{ name: act, timeout: 10m, run: \"{script}\" }}")
+}
+
+/// The step that runs after the one that is tested was run too.
+fn assert_went_on(ended: &Ended) -> Value {
+    let report = ended.report();
+    assert_eq!(report["error"], Value::Null, "{ended}");
+    assert_eq!(probes_of_hits(&report), ["rst", "rst"], "{ended}");
+    report
+}
+
+#[test]
+fn what_the_kernel_says_before_it_is_of_no_use_ends_the_run_at_once() {
+    let fatal = [
+        ("BUG: kernel NULL pointer dereference, address: 0000000000000000", "oops", "an oops"),
+        ("watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [sh:60]", "soft_lockup", "a soft lockup"),
+        ("INFO: task sh:60 blocked for more than 122 seconds.", "hung_task", "hangs"),
+    ];
+    for (line, kind, words) in fatal {
+        // As the kernel itself, without the `user` that the first words would get.
+        let ended = run(&step(&format!("echo '<2>{line}' > /dev/kmsg; sleep 1000")));
+        let report = ended.assert_error(5, "guest", &[words, line]);
+        let incident = &report["incidents"][0];
+        assert_eq!((&incident["kind"], &incident["text"]), (&kind.into(), &line.into()), "{ended}");
+        assert_eq!(incident["step"], "act");
+        assert!(report["trigger"][1]["duration_ms"].as_u64().unwrap() < 60_000, "{ended}");
+    }
+}
+
+#[test]
+fn the_stack_of_a_panic_is_told_with_files_and_lines() {
+    let ended = run(&step("echo c > /proc/sysrq-trigger"));
+    let place = "sysrq_handle_crash  drivers/tty/sysrq.c:";
+    let report =
+        ended.assert_error(5, "guest", &["panicked", "sysrq triggered crash\n  panic  kernel/panic.c:", place]);
+    let stack = report["incidents"][0]["stack"].as_array().unwrap();
+    let called = |symbol: &str| stack.iter().find(|call| call["symbol"] == symbol && call["certain"] == true);
+    assert_eq!(called("write_sysrq_trigger").unwrap()["file"], "drivers/tty/sysrq.c", "{ended}");
+    assert_eq!(called("vfs_write").unwrap()["file"], "fs/read_write.c", "{ended}");
+}
+
+#[test]
+fn a_warning_of_the_kernel_is_told_and_the_run_goes_on() {
+    let line = "WARNING: CPU: 0 PID: 1 at net/core/dev.c:1 x+0x1/0x2";
+    let ended = run(&step(&format!("echo '<4>{line}' > /dev/kmsg")));
+    let report = assert_went_on(&ended);
+    assert_eq!(report["incidents"][0]["kind"], "warning");
+    assert!(report["warnings"].to_string().contains(line), "{ended}");
+}
+
+#[test]
+fn a_process_that_eats_all_memory_is_named_and_the_agent_lives() {
+    let eat = "for i in 1 2 3; do dd if=/dev/zero of=/dev/null bs=100M & done; wait";
+    let ended = run(&format!("{{ name: eat, timeout: 2s, run: '{eat}' }}"));
+    let report = ended.report();
+    // The step was killed at its timeout, by the agent.
+    assert_eq!(report["error"], Value::Null, "{ended}");
+    assert_eq!(report["incidents"][0]["kind"], "out_of_memory", "{ended}");
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("ran out of memory") && warnings.contains("(dd)"), "{warnings}");
+}
+
+#[test]
+fn a_step_that_ends_the_guest_ends_the_run_and_is_no_crash() {
+    for (script, words) in [
+        ("halt -f", "it was halted"),
+        ("poweroff; sleep 1000", "it was halted"),
+        ("reboot -f", "it restarted"),
+        ("reboot; sleep 1000", "it restarted"),
+    ] {
+        let report = run(&step(script)).assert_error(5, "guest", &["the guest ended itself", words]);
+        assert!(report["error"]["hint"].as_str().unwrap().contains("reboot"), "{report}");
+        assert_eq!(report["incidents"], Value::Array(Vec::new()));
+    }
+}
+
+#[test]
+fn a_guest_that_falls_silent_is_noticed_before_the_timeout_of_the_step() {
+    // The agent is the parent of the step's parent.
+    let freeze = step("kill -STOP $(awk '/^PPid/ { print $2 }' /proc/$PPID/status); sleep 1000");
+    let report = run(&freeze).assert_error(5, "guest", &["the guest hangs", "`act`", "has not said a word for"]);
+    assert_eq!(report["trigger"][1]["timed_out"], false);
+}
+
+#[test]
+fn a_step_that_only_sleeps_is_no_silent_guest() {
+    let report = run("{ name: sleep, timeout: 1m, run: sleep 25 }").assert_passed();
+    assert_eq!(probes_of_hits(&report), ["rst", "rst"]);
+}
+
+#[test]
+fn a_hundred_megabytes_are_read_and_not_kept() {
+    let ended = run(&step("head -c 100000000 /dev/zero | tr '\\\\0' x"));
+    let report = assert_went_on(&ended);
+    let kept = 1 << 20;
+    assert!(report["trigger"][1]["stdout"].as_str().unwrap().starts_with(&"x".repeat(kept)), "{ended}");
+    let dropped = (100_000_000 - kept).to_string();
+    assert!(report["warnings"].to_string().contains(&dropped), "{}", report["warnings"]);
+}
+
+#[test]
+fn binary_output_is_text_in_the_report() {
+    let ended = run(&step("printf '\\\\0\\\\377\\\\036kdbg end x\\\\036\\\\033[2Jend'"));
+    let report = assert_went_on(&ended);
+    let stdout = report["trigger"][1]["stdout"].as_str().unwrap();
+    assert!(stdout.starts_with("\0\u{fffd}") && stdout.ends_with("\u{1b}[2Jend"), "{stdout:?}");
+}
+
+#[test]
+fn what_a_step_leaves_running_does_not_hold_it_up() {
+    let ended = run(&step("(sleep 1000; echo late) & setsid sleep 1000 & echo early"));
+    let report = assert_went_on(&ended);
+    assert_eq!((&report["trigger"][1]["exit_code"], &report["trigger"][1]["stdout"]), (&0.into(), &"early\n".into()));
+}
+
+#[test]
+fn four_runs_of_two_recipes_at_once_are_reported_apart() {
+    let _slots = [slot(), slot()];
+    let place = Place::with_own_templates();
+    let other = recipe(&[HIT, HIT.replace("name: hit", "name: again").as_str()]).replace("name: test", "name: other");
+    let files = [place.file("one.yaml", &recipe(&[HIT])), place.file("two.yaml", &other)];
+    let running: Vec<_> = (0..4)
+        .map(|index| {
+            let (file, out) = (files[index % 2].to_str().unwrap(), format!("out{index}"));
+            place.kdbg(&["run", file, "--out", &out, "--accel", "tcg"])
+        })
+        .collect();
+    let ended: Vec<Ended> = running.into_iter().map(|run| run.wait_within(Duration::from_secs(180))).collect();
+    for (index, ended) in ended.iter().enumerate() {
+        ended.assert_code(0);
+        let report = std::fs::read(place.path().join(format!("out{index}/report.json"))).unwrap();
+        let report: Value = serde_json::from_slice(&report).unwrap();
+        assert_eq!(report["recipe"]["name"], ["test", "other"][index % 2]);
+        assert_eq!(probes_of_hits(&report).len(), index % 2 + 1);
+    }
+    // One guest was booted for all of them.
+    assert_eq!(place.cached("templates").len(), 1);
+    place.assert_nothing_left();
+}
