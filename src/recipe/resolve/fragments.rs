@@ -132,7 +132,7 @@ mod tests {
           |            ^^^
           |
         help: did you mean `base` or `a` or `bpf`?
-              the fragments are `a`, `base`, `bpf`, `net`, `netfilter`, `trace`
+              the fragments are `a`, `base`, `bpf`, `net`, `netfilter`, `trace`, `watch`
         help: looked for DIR/recipes/kconfigs/bas.config, DIR/kconfigs/bas.config and among those built into kdbg
 
         `../base` is not the name of a fragment
