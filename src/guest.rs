@@ -7,6 +7,7 @@
 pub mod accelerator;
 pub mod agent;
 pub mod capture;
+mod client;
 pub mod console;
 pub mod image;
 pub mod machine;
@@ -25,7 +26,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::process::{Child, describe};
+use crate::recipe::types::Exchange;
 use agent::{Demux, Piece, Said};
+use client::Client;
 use console::Log;
 use machine::{Machine, Port, Sockets};
 use qmp::Qmp;
@@ -44,6 +47,8 @@ pub enum GuestEvent {
     Ready,
     /// A step wrote something.
     Output(Stream, Vec<u8>),
+    /// kdbg's client, as a step, was sent something.
+    Received(Vec<u8>),
     /// A step will write no more to this stream.
     OutputEnd(Stream, String),
     /// A step ended.
@@ -69,6 +74,8 @@ pub struct Guest {
     qmp: Qmp,
     control: UnixStream,
     events: Receiver<GuestEvent>,
+    sender: Sender<GuestEvent>,
+    client: Option<Client>,
     console: Log,
     messages: Log,
     sockets: tempfile::TempDir,
@@ -111,9 +118,9 @@ impl Guest {
         control.set_write_timeout(Some(TELL)).or_host("set a deadline for the agent's port")?;
         read_control(control.try_clone().or_host("share the agent's port")?, sender.clone());
         read_output(stdout, Stream::Stdout, sender.clone());
-        read_output(stderr, Stream::Stderr, sender);
+        read_output(stderr, Stream::Stderr, sender.clone());
         let qemu = starting.child;
-        Ok(Guest { qemu, qmp, control, events, console, messages, sockets: folder })
+        Ok(Guest { qemu, qmp, control, events, sender, client: None, console, messages, sockets: folder })
     }
 
     /// Waits until the agent waits for scripts.
@@ -154,11 +161,23 @@ impl Guest {
         self.tell(&agent::run(id, script, host))
     }
 
-    /// Has the agent kill step `id`.
+    /// Connects to a [forwarded](Guest::forward) port of the host as step `id`, and sends and awaits these.
+    ///
+    /// # Errors
+    /// QEMU does not accept the connection.
+    pub fn connect(&mut self, id: &str, port: u16, exchanges: Vec<Exchange>) -> Result<()> {
+        self.client = Some(Client::start(id, port, exchanges, self.sender.clone())?);
+        Ok(())
+    }
+
+    /// Has the agent kill step `id`, or ends the connection that this step is.
     ///
     /// # Errors
     /// As [`Guest::run`].
     pub fn kill(&mut self, id: &str) -> Result<()> {
+        if self.client.as_ref().is_some_and(|client| client.kill(id)) {
+            return Ok(());
+        }
         self.tell(&agent::kill(id))
     }
 
@@ -209,6 +228,15 @@ impl Guest {
     /// QEMU does not answer.
     pub fn uses_kvm(&mut self) -> Result<bool> {
         self.qmp.uses_kvm()
+    }
+
+    /// Has a port of the host's loopback lead to the port `guest` of a guest with a network card: `host`, or one that the
+    /// system chooses. Gives the host's port, or why that cannot be.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn forward(&mut self, host: Option<u16>, guest: u16) -> Result<Result<u16, String>> {
+        self.qmp.forward(host.unwrap_or(0), guest)
     }
 
     /// Ends the guest and waits until it is gone.

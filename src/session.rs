@@ -91,7 +91,7 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let mut armed =
         journal.timed("symbols_ms", |journal| arm::load_gdb(order, gdb, &kernel, symbols, &modules, journal))?;
     let mut guest = boot::finish(order, starting, parts, journal)?;
-    journal.timed("setup_ms", |_| setup::run(order, &mut guest))?;
+    journal.timed("setup_ms", |journal| setup::run(order, &mut guest, journal))?;
     let capture = journal.timed("capture_ms", |_| Capture::begin(order, &mut guest))?;
     let ended = journal
         .timed("arm_ms", |journal| {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use qapi::qmp::{MigrationCapability, MigrationCapabilityStatus, MigrationStatus, QmpCommand};
 use qapi::{ExecuteError, Qmp as Wire, Stream, qmp};
 
+use super::machine::NETDEV;
 use crate::error::{Error, IoContext, Result};
 
 /// How long QEMU may take to answer; it answers in milliseconds unless it hangs.
@@ -153,6 +154,24 @@ impl Qmp {
         self.execute("device_add", &device).map(drop)
     }
 
+    /// Has QEMU listen at `host` of the host's loopback (0: at a port that the system chooses) and pass what connects on
+    /// to the port `guest` of the guest. Gives the port, or why that cannot be, in QEMU's words.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn forward(&mut self, host: u16, guest: u16) -> Result<Result<u16, String>> {
+        let before = forwarded(&self.monitor("info usernet")?);
+        let said = self.monitor(&format!("hostfwd_add {NETDEV} tcp:127.0.0.1:{host}-:{guest}"))?;
+        let after = forwarded(&self.monitor("info usernet")?);
+        let new = after.into_iter().find(|port| !before.contains(port));
+        Ok(new.ok_or_else(|| said.trim().to_owned()))
+    }
+
+    /// What the monitor for people answers: not everything is in QMP.
+    fn monitor(&mut self, line: &str) -> Result<String> {
+        self.execute(line, &qmp::human_monitor_command { cpu_index: None, command_line: line.into() })
+    }
+
     fn execute<C: QmpCommand>(&mut self, name: &str, command: &C) -> Result<C::Ok> {
         self.wire.execute(command).map_err(|error| failed(name, &error))
     }
@@ -164,6 +183,15 @@ impl Qmp {
     pub fn uses_kvm(&mut self) -> Result<bool> {
         Ok(self.execute("query-kvm", &qmp::query_kvm {})?.enabled)
     }
+}
+
+/// The host's ports of all forwards, from what `info usernet` says.
+fn forwarded(said: &str) -> Vec<u16> {
+    let port = |line: &str| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "TCP[HOST_FORWARD]");
+        words.nth(3)?.parse().ok()
+    };
+    said.lines().filter_map(port).collect()
 }
 
 fn uri(socket: &Path) -> String {
@@ -185,6 +213,15 @@ fn failed(command: &str, error: &ExecuteError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ports_of_forwards_are_told_from_connections() {
+        let said = "Hub -1 (user):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
+                    TCP[ESTABLISHED]   17       127.0.0.1 40001       10.0.2.15  8080     0     0\r\n  \
+                    TCP[HOST_FORWARD]  14       127.0.0.1 34567       10.0.2.15  8080     0     0\r\n";
+        assert_eq!(forwarded(said), [34567]);
+        assert_eq!(forwarded(""), [0; 0]);
+    }
 
     #[test]
     fn a_qemu_that_is_gone_before_it_greets_is_an_error() {

@@ -6,6 +6,7 @@ mod capture;
 mod image;
 mod kernel;
 mod network;
+mod step;
 mod topology;
 
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use super::expression;
 use super::image::is_plain_name;
 use super::locate::{Outline, Part};
 use super::point::{ProbePoint, is_identifier};
-use super::types::{Comparison, ExpectSpec, GuestSpec, ProbeSpec, Recipe, StepSpec};
+use super::types::{Comparison, ExpectSpec, GuestSpec, ProbeSpec, Recipe};
 use crate::spelling;
 
 pub(super) use image::image;
@@ -35,11 +36,7 @@ pub(super) fn check(recipe: &Recipe, outline: &Outline<'_>) -> Vec<Diagnostic> {
     let mut names = BTreeSet::new();
     for (index, step) in recipe.trigger.iter().enumerate() {
         checker.name("step", &format!("trigger[{index}].name"), &step.name, &mut names);
-        checker.step(&format!("trigger[{index}]"), step);
-        if let Some(host) = &step.on {
-            let topology = recipe.guest.network.topology.as_ref();
-            checker.step_host(&format!("trigger[{index}].on"), &step.name, host, topology);
-        }
+        checker.step(&format!("trigger[{index}]"), step, &recipe.guest.network);
     }
     for (index, expect) in recipe.expect.iter().enumerate() {
         checker.expectation(&format!("expect[{index}]"), expect, &recipe.probes);
@@ -108,21 +105,6 @@ impl Checker<'_, '_> {
             let message = format!("probe `{name}`: a probe that may not be hit sees nothing");
             self.value(&format!("{path}.limit"), message, "must be at least 1")
                 .help("to say that it must not be hit, write `hits: 0` in `expect`");
-        }
-    }
-
-    fn step(&mut self, path: &str, step: &StepSpec) {
-        let name = &step.name;
-        if step.run.trim().is_empty() {
-            self.value(&format!("{path}.run"), format!("step `{name}` runs nothing"), "a shell script belongs here");
-        }
-        if !(0..=255).contains(&step.exit) {
-            let message = format!("step `{name}`: no program exits with {}", step.exit);
-            self.value(&format!("{path}.exit"), message, "must be 0 to 255")
-                .help("a program that a signal ends gives 128 + the signal's number");
-        }
-        if step.timeout.is_zero() {
-            self.value(&format!("{path}.timeout"), format!("step `{name}` gets no time"), "must be more than nothing");
         }
     }
 

@@ -123,14 +123,27 @@ impl ProbeSpec {
     }
 }
 
-/// One step of the trigger: a shell script that runs in the guest.
+/// One step of the trigger: a shell script that runs in the guest, or a connection from the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepSpec {
     /// Unique in the recipe; shown on the screen and in the report.
     pub name: String,
     /// The script.
-    pub run: String,
+    #[serde(default)]
+    pub run: Option<String>,
+    /// In place of a script: the forwarded port that kdbg connects to.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// What is sent there first.
+    #[serde(default)]
+    pub send: Option<String>,
+    /// What must come back then.
+    #[serde(default)]
+    pub expect: Option<String>,
+    /// What is sent and must come back after that.
+    #[serde(default)]
+    pub then: Vec<Exchange>,
     /// The host of the topology that it runs on.
     #[serde(default)]
     pub on: Option<String>,
@@ -142,7 +155,23 @@ pub struct StepSpec {
     pub timeout: Duration,
 }
 
+/// Something that is sent, and something that must come back, over a connection from the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exchange {
+    /// What is sent.
+    pub send: Option<String>,
+    /// A text that must be in what comes back, after what the exchange before has found.
+    pub expect: Option<String>,
+}
+
 impl StepSpec {
+    /// What goes over the connection of a step that has one, in order.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        let first = Exchange { send: self.send.clone(), expect: self.expect.clone() };
+        std::iter::once(first).chain(self.then.iter().cloned()).collect()
+    }
+
     fn default_timeout() -> Duration {
         Duration::from_secs(10)
     }

@@ -133,6 +133,26 @@ pub struct MachineInfo {
     pub memory: String,
     /// Whether the guest was forked from a template instead of booted.
     pub forked: bool,
+    /// The guest's ports that could be reached from the host; left out where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<ForwardInfo>,
+}
+
+/// A TCP port of the guest that a port of the host's loopback leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardInfo {
+    /// Its name.
+    pub name: String,
+    /// The guest's port.
+    pub guest: u16,
+    /// The host's port. Volatile, unless the recipe names it.
+    pub host: u16,
+}
+
+impl std::fmt::Display for ForwardInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: 127.0.0.1:{} → port {} of the guest", self.name, self.host, self.guest)
+    }
 }
 
 /// What became of a probe.

@@ -157,6 +157,7 @@ pub(crate) fn sample() -> Report {
             cpus: 1,
             memory: "256M".into(),
             forked: true,
+            forwards: vec![],
         }),
         probes: vec![ProbeResult {
             name: "rst".into(),

@@ -259,6 +259,7 @@ fn announce(order: &Order<'_>, starting: &mut Starting, kernel: &KernelBuild, jo
         cpus: spec.cpus,
         memory: spec.memory.to_string(),
         forked,
+        forwards: Vec::new(),
     };
     inputs::write(order, kernel, &machine)?;
     journal.machine(machine);

@@ -12,8 +12,8 @@ use crate::guest::console::incident::{Seen, Traced};
 use crate::kernel::KernelBuild;
 use crate::report::expect;
 use crate::report::model::{
-    Call, Captured, ErrorInfo, Hit, Incident, KernelInfo, Location, MachineInfo, Outcome, ProbeResult, RecipeInfo,
-    Report, SCHEMA, StepResult,
+    Call, Captured, ErrorInfo, ForwardInfo, Hit, Incident, KernelInfo, Location, MachineInfo, Outcome, ProbeResult,
+    RecipeInfo, Report, SCHEMA, StepResult,
 };
 use crate::report::text::plural;
 
@@ -124,6 +124,18 @@ impl<'a> Journal<'a> {
 
     pub(crate) fn machine(&mut self, machine: MachineInfo) {
         self.report.machine = Some(machine);
+    }
+
+    /// A port of the guest can be reached.
+    pub(crate) fn forwarded(&mut self, forward: &ForwardInfo) {
+        self.order.events.fact("forward", forward.to_string());
+        self.report.machine.iter_mut().for_each(|machine| machine.forwards.push(forward.clone()));
+    }
+
+    /// The host's port that leads to the guest under this name.
+    pub(crate) fn host_port(&self, name: &str) -> Option<u16> {
+        let mut forwards = self.report.machine.iter().flat_map(|machine| &machine.forwards);
+        forwards.find(|forward| forward.name == name).map(|forward| forward.host)
     }
 
     pub(crate) fn probe_resolved(&mut self, index: usize, locations: &[Location]) {

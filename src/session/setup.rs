@@ -1,12 +1,14 @@
-//! The guest's network, set up before the probes are armed: its network card, then its topology.
+//! The guest's network, set up before the probes are armed: its network card and topology, then the ports that lead to it.
 
 use std::time::{Duration, Instant};
 
+use super::journal::Journal;
 use super::{Order, nonce};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::guest::topology::{self, Piece};
 use crate::guest::{Guest, GuestEvent, Stream};
-use crate::recipe::network::{NIC, NIC_ADDRESS, NetworkMode, NetworkSpec};
+use crate::recipe::network::{Forward, NIC, NIC_ADDRESS, NetworkMode, NetworkSpec, Port};
+use crate::report::model::ForwardInfo;
 use crate::report::text::plural;
 
 /// How long it may take; a dozen pieces take a second under TCG on a busy host.
@@ -15,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Sets up what the recipe describes.
 ///
 /// # Errors
-/// A piece fails: the error is at its place in the recipe. Or the guest dies.
-pub(super) fn run(order: &Order<'_>, guest: &mut Guest) -> Result<()> {
+/// A piece fails, or a port of the host is taken: the error is at its place in the recipe. Or the guest dies.
+pub(super) fn run(order: &Order<'_>, guest: &mut Guest, journal: &mut Journal<'_>) -> Result<()> {
     let network = &order.loaded.recipe.guest.network;
     let mut pieces = Vec::new();
     if network.mode == NetworkMode::User {
@@ -32,7 +34,30 @@ pub(super) fn run(order: &Order<'_>, guest: &mut Guest) -> Result<()> {
         return Err(explain(order, &pieces, &stderr));
     }
     order.events.fact("network", format!("{}  set up in {} ms", said(network), started.elapsed().as_millis()));
+    network.forward.iter().try_for_each(|(name, forward)| open(order, guest, journal, name, *forward))
+}
+
+/// Opens a port of the host that leads to the guest.
+fn open(order: &Order<'_>, guest: &mut Guest, journal: &mut Journal<'_>, name: &str, forward: Forward) -> Result<()> {
+    let asked = forward.host.map(Port::number);
+    match guest.forward(asked, forward.guest.number())? {
+        Ok(host) => journal.forwarded(&ForwardInfo { name: name.into(), guest: forward.guest.number(), host }),
+        Err(said) => return Err(closed(order, name, asked, &said)),
+    }
     Ok(())
+}
+
+/// Why a port of the host could not be opened.
+fn closed(order: &Order<'_>, name: &str, asked: Option<u16>, said: &str) -> Error {
+    let (what, helps) = match asked {
+        Some(port) => (
+            format!("port {port} of this host cannot be opened for `{name}`: another program listens there"),
+            vec![format!("`ss -ltnp 'sport = :{port}'` shows which; or leave `host` out: a free port is chosen then")],
+        ),
+        None => (format!("no port of this host can be opened for `{name}`"), Vec::new()),
+    };
+    let at = format!("guest.network.forward.{name}{}", if asked.is_some() { ".host" } else { "" });
+    Error { kind: ErrorKind::Host, ..order.loaded.diagnose(&at, what, said, &helps) }
 }
 
 /// Runs a script to its end; gives its exit code and what it wrote to standard error. `failed` says what did not happen
@@ -81,7 +106,7 @@ fn explain(order: &Order<'_>, pieces: &[Piece], stderr: &str) -> Error {
     }
     let said = said.lines().last().unwrap_or("it gave no reason");
     let error = order.loaded.diagnose(&piece.path, format!("{} cannot be set up", piece.what), said, &helps);
-    Error { kind: crate::error::ErrorKind::Guest, ..error }
+    Error { kind: ErrorKind::Guest, ..error }
 }
 
 /// `eth0 10.0.2.15/24, 3 hosts, 2 links`.

@@ -67,7 +67,7 @@ impl<'a> Running<'a> {
             stdout: Output::default(),
             stderr: Output::default(),
             exit_code: None,
-            open_streams: 2,
+            open_streams: if step.to.is_some() { 0 } else { 2 },
             killed: None,
             exited: None,
         }
@@ -91,6 +91,9 @@ impl<'a> Running<'a> {
     pub(super) fn hear(&mut self, event: GuestEvent) {
         self.heartbeat.hear(self.guest_time());
         match event {
+            GuestEvent::Received(bytes) => self.stdout.take(&bytes),
+            // What earlier steps have left running in the guest goes on writing while a client is at work.
+            GuestEvent::Output(_, bytes) if self.step.to.is_some() => self.stderr.take(&bytes),
             GuestEvent::Output(Stream::Stdout, bytes) => self.stdout.take(&bytes),
             GuestEvent::Output(Stream::Stderr, bytes) => self.stderr.take(&bytes),
             GuestEvent::OutputEnd(_, id) if id == self.id => self.open_streams = self.open_streams.saturating_sub(1),

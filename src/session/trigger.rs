@@ -35,7 +35,10 @@ pub(super) fn run(
         order.events.send(Event::StepStarted { name: step.name.clone() });
         journal.step_started(&step.name);
         let id = format!("{}-{:08x}", index + 1, nonce());
-        guest.run(&id, &step.run, step.on.as_deref())?;
+        match step.to.as_ref().and_then(|name| journal.host_port(name)) {
+            Some(port) => guest.connect(&id, port, step.exchanges())?,
+            None => guest.run(&id, step.run.as_deref().unwrap_or_default(), step.on.as_deref())?,
+        }
         let mut running = Running::new(step, id);
         let watched = Watch { order, guest, armed, journal }.watch(&mut running);
         let result = running.result();

@@ -54,11 +54,14 @@ pub fn render_as(report: &Report, path: &str, look: Look) -> String {
 fn facts(styles: &Styles, report: &Report) -> Vec<String> {
     let kernel = report.kernel.as_ref().map(|kernel| line::labelled(styles, "kernel", &kernel_fact(kernel)));
     let machine = report.machine.as_ref().map(|machine| line::labelled(styles, "guest", &machine_fact(machine)));
+    let forwards = report.machine.iter().flat_map(|machine| &machine.forwards);
+    let forwards = forwards.map(|forward| line::labelled(styles, "forward", &forward.to_string()));
     let probes = report.probes.iter().map(|probe| line::labelled(styles, "probe", &probe_fact(probe)));
     let steps = report.trigger.iter().map(|step| line::labelled(styles, "trigger", &step_fact(step)));
     let packets = packets::said(&report.captured).map(|text| line::labelled(styles, "packets", &text));
     let warnings = report.warnings.iter().map(|text| line::warning(styles, text));
-    kernel.into_iter().chain(machine).chain(probes).chain(steps).chain(packets).chain(warnings).collect()
+    let facts = kernel.into_iter().chain(machine).chain(forwards).chain(probes);
+    facts.chain(steps).chain(packets).chain(warnings).collect()
 }
 
 fn kernel_fact(kernel: &KernelInfo) -> String {

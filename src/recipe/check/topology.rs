@@ -205,17 +205,4 @@ impl Checker<'_, '_> {
             }
         }
     }
-
-    /// The host that a step runs on.
-    pub(super) fn step_host(&mut self, at: &str, step: &str, host: &str, topology: Option<&TopologySpec>) {
-        let Some(topology) = topology else {
-            self.value(at, format!("step `{step}`: there is no host `{host}`"), "the guest has no topology")
-                .help("describe its hosts in `guest.network.topology`, or leave `on` out");
-            return;
-        };
-        if !topology.names().any(|name| name == host) {
-            let all = format!("the hosts are {}", spelling::listed(topology.names()));
-            self.value(at, format!("step `{step}`: there is no host `{host}`"), "").help(all);
-        }
-    }
 }

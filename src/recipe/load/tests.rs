@@ -338,3 +338,40 @@ fn captures_that_make_no_sense() {
         parse("recipes/mine.yaml", &GOOD.replacen("probes:\n", &(network(good) + "probes:\n"), 1)).unwrap();
     }
 }
+
+#[test]
+fn networks_and_clients_that_make_no_sense() {
+    let network = |network: &str| format!("  memory: 256M\n  network: {network}\n");
+    let networks = [
+        "{ forward: { web: 8080 } }",
+        "{ mode: user, forward: { web: { guest: 80, host: 18080 }, other: { guest: 81, host: 18080 } } }",
+        "{ mode: user, forward: { web: { guest: 80, host: 80 } } }",
+        "{ mode: user, forward: { web: 0 } }",
+        "{ mode: user, forward: { web: { guest: 70000 } } }",
+        "{ mode: user, forward: { web: { guest: 80, hots: 80 } } }",
+        "{ mode: user, forward: { web: { host: 18080 } } }",
+        "{ mode: user, forward: { web: http } }",
+        "{ mode: user, forward: { Web 1: 80 } }",
+        "{ mode: user, topology: { hosts: { a: {} }, links: [[root:eth0, a:eth0]] } }",
+        "{ mode: user, topology: { hosts: { root: { bridges: { eth0: [] } } } } }",
+        "{ mode: user, topology: { hosts: { a: {}, root: { addresses: { x: 10.0.2.1/16 } } }, links: [[root:x, a:eth0]] } }",
+    ];
+    let networks = networks.map(network);
+    let run = "    run: nc 127.0.0.1 9\n    exit: 1\n";
+    let mut cases: Vec<(&str, &str)> = networks.iter().map(|network| ("  memory: 256M\n", network.as_str())).collect();
+    cases.extend([
+        (run, "    exit: 1\n"),
+        (run, "    to: web\n"),
+        (run, "    run: nc 127.0.0.1 9\n    to: web\n"),
+        (run, "    run: nc 127.0.0.1 9\n    send: hello\n    then: [{ expect: bye }]\n"),
+        (run, "    to: web\n    send: 220\n"),
+    ]);
+    let said = gallery(&cases);
+    let good =
+        GOOD.replacen("  memory: 256M\n", &network("{ mode: user, forward: { web: { guest: 80, host: 18080 } } }"), 1);
+    parse("recipes/mine.yaml", &good.replacen(run, "    to: web\n    send: a\n    then: [{ expect: b }]\n", 1))
+        .unwrap();
+    let step = "    to: wbe\n    on: a\n    exit: 2\n    send: \"\"\n    then: [{ expect: \"\" }]\n";
+    let all = parse("recipes/mine.yaml", &good.replacen(run, step, 1)).unwrap_err();
+    insta::assert_snapshot!(format!("{said}error: {}", all.message));
+}

@@ -25,7 +25,11 @@ fn recipe(expect: ExpectSpec) -> Recipe {
         trigger: vec![StepSpec {
             name: "connect".into(),
             on: None,
-            run: String::new(),
+            run: Some(String::new()),
+            to: None,
+            send: None,
+            expect: None,
+            then: Vec::new(),
             exit: 1,
             timeout: std::time::Duration::from_secs(10),
         }],

@@ -126,6 +126,7 @@ fn facts(report: &Report) -> Vec<[String; 2]> {
                 text(&machine.qemu)
             ),
         );
+        machine.forwards.iter().for_each(|forward| row("forward", text(&forward.to_string())));
     }
     if let Some(packets) = packets::said(&report.captured) {
         row("packets", text(&packets));
