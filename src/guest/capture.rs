@@ -23,7 +23,7 @@ const TAP: &str = "tap() {
 	: >$log
 	until [ -c $port ]; do sleep 0.01; done
 	{
-		\"$@\" tcpdump -i $interface -Z root -s 0 -U --immediate-mode --time-stamp-precision=nano -w $port >$log 2>&1 &
+		\"$@\" tcpdump -n -i $interface -Z root -s 0 -U --immediate-mode --time-stamp-precision=nano -w $port >$log 2>&1 &
 		echo $! >$log.pid
 		wait $!
 		echo 'kdbg: ended' >>$log
