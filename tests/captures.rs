@@ -186,6 +186,20 @@ fn a_killed_kdbg_has_left_the_packets_of_each_interface() {
 }
 
 #[test]
+fn a_capture_that_a_step_ends_is_said() {
+    let place = Place::new();
+    let kill = "  - { name: kill, run: kill $(cat /run/kdbg/capture-0.pid) }\n";
+    let Some((_slot, running)) = start(&place, &format!("{kill}{REFUSED}")) else { return };
+    let report = running.wait_within(LIMIT).assert_passed();
+    assert_eq!(
+        report["warnings"],
+        json!(["the capture on server:eth0 ended before the trigger did: its tcpdump is gone"])
+    );
+    let left = packets(&place.out()).into_iter().filter(|(interface, ..)| *interface == "client:eth0");
+    assert_eq!(left.count(), 4);
+}
+
+#[test]
 fn an_image_without_tcpdump_is_said_at_the_interface() {
     let _slot = slot();
     let place = Place::new();

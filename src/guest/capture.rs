@@ -39,9 +39,11 @@ const LISTENING: &str = "listening() {
 	done
 }
 ";
-/// Ends the captures. What they have not yet read they get time for: tcpdump forgets it when it is told to end.
-const END: &str = "sleep 0.1
-for pid in /run/kdbg/capture-*.pid; do kill $(cat $pid) 2>/dev/null; done
+/// Ends tap number `$1`, and says if it has ended by itself.
+const END: &str = "end() {
+	log=/run/kdbg/capture-$1
+	if grep -q 'kdbg: ended' $log; then echo \"kdbg: early $1\" >&2; else kill $(cat $log.pid); fi
+}
 ";
 /// Waits for the end of tap number `$1`, says what tcpdump said, and writes a mark behind its packets.
 const ENDED: &str = "ended() {
@@ -69,7 +71,11 @@ pub fn start(taps: &[Tap]) -> String {
 
 /// The script that ends all captures. Behind the last packet of each comes [`mark`]`(id)`.
 pub fn end(taps: &[Tap], id: &str) -> String {
-    let mut script = END.to_owned() + ENDED;
+    // What a tcpdump has not yet read it gets time for: it forgets that when it is told to end.
+    let mut script = END.to_owned() + ENDED + "sleep 0.1\n";
+    for number in 0..taps.len() {
+        let _ = writeln!(script, "end {number}");
+    }
     for (number, tap) in taps.iter().enumerate() {
         let _ = writeln!(script, "ended {number} {} '{id}'", tap.port);
     }
@@ -81,21 +87,30 @@ pub fn mark(id: &str) -> Vec<u8> {
     format!("\x1e{id}\x1e").into_bytes()
 }
 
-/// How many packets of each tap the kernel had no room for, from what the script wrote to standard error.
-pub fn dropped(taps: usize, stderr: &str) -> Vec<u64> {
-    let mut dropped = vec![0; taps];
-    let mut tap = 0;
+/// How the capture of one interface ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// How many packets the kernel had no room for.
+    pub dropped: u64,
+    /// Whether it ended before it was to.
+    pub early: bool,
+}
+
+/// How the captures ended, from what the script wrote to standard error.
+pub fn ended(taps: usize, stderr: &str) -> Vec<Ended> {
+    let mut ended = vec![Ended::default(); taps];
+    let mut tap = None;
     for line in stderr.lines() {
-        if let Some(number) = line.strip_prefix("kdbg: tap ") {
-            tap = number.parse().unwrap_or(usize::MAX);
-        } else if line.ends_with("dropped by kernel")
-            && let Some(count) = line.split(' ').next().and_then(|count| count.parse::<u64>().ok())
-            && let Some(dropped) = dropped.get_mut(tap)
-        {
-            *dropped += count;
+        let number = |head| line.strip_prefix(head).and_then(|number| number.parse::<usize>().ok());
+        let dropped = || line.strip_suffix("dropped by kernel")?.split(' ').next()?.parse().ok();
+        tap = number("kdbg: tap ").or(tap);
+        if let Some(tap) = number("kdbg: early ").and_then(|number| ended.get_mut(number)) {
+            tap.early = true;
+        } else if let (Some(tap), Some(count)) = (tap.and_then(|number| ended.get_mut(number)), dropped()) {
+            tap.dropped = count;
         }
     }
-    dropped
+    ended
 }
 
 #[cfg(test)]
@@ -113,11 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_dropped_is_counted_for_each_tap() {
-        let said = "kdbg: tap 0\ntcpdump: listening on eth0\n1 packet captured\n2 packets received by filter\n\
+    fn how_each_tap_ended_is_read_from_what_was_said() {
+        let said = "kdbg: early 0\nkdbg: tap 0\ntcpdump: listening on eth0\n1 packet captured\n2 packets received by filter\n\
                     0 packets dropped by kernel\nkdbg: ended\nkdbg: tap 1\n7 packets dropped by kernel\n\
                     1 packet dropped by interface\n";
-        assert_eq!(dropped(2, said), [0, 7]);
-        assert_eq!(dropped(1, "sh: killed\n"), [0]);
+        let [killed, busy] = [Ended { dropped: 0, early: true }, Ended { dropped: 7, early: false }];
+        assert_eq!(ended(2, said), [killed, busy]);
+        assert_eq!(ended(1, said), [killed]);
+        assert_eq!(ended(1, "sh: killed\n"), [Ended::default()]);
     }
 }

@@ -82,7 +82,7 @@ impl<'a> Capture<'a> {
         }
         match self.end_in_guest(guest, armed) {
             Ok(said) => {
-                self.tell_dropped(&said, journal);
+                self.tell_lost(&said, journal);
                 self.await_marks(journal);
                 Ok(())
             }
@@ -103,11 +103,15 @@ impl<'a> Capture<'a> {
         Ok(said)
     }
 
-    fn tell_dropped(&self, said: &str, journal: &mut Journal<'_>) {
-        for (spool, count) in self.spools.iter().zip(capture::dropped(self.taps.len(), said)) {
-            if count > 0 {
-                let packets = plural(count, "packet");
-                journal.warn(format!("{packets} of {} were not captured: too many came at once", spool.interface));
+    fn tell_lost(&self, said: &str, journal: &mut Journal<'_>) {
+        for (spool, ended) in self.spools.iter().zip(capture::ended(self.taps.len(), said)) {
+            let interface = &spool.interface;
+            if ended.early {
+                journal.warn(format!("the capture on {interface} ended before the trigger did: its tcpdump is gone"));
+            }
+            if ended.dropped > 0 {
+                let packets = plural(ended.dropped, "packet");
+                journal.warn(format!("the capture on {interface} lacks {packets}: too many came at once"));
             }
         }
     }
