@@ -14,13 +14,20 @@ use crate::process::Tool;
 pub(super) const VARIABLE: &str = "KDBG_CCACHE";
 
 /// Settings that would change what is compiled, whatever the user's are: another compiler, other paths in the debug
-/// information, objects that are one file with those in ccache's cache (Kbuild changes objects where they are).
-const PINNED: [(&str, &str); 5] = [
+/// information, objects that are one file with those in ccache's cache (Kbuild changes objects where they are), a compiler
+/// that is taken for another, options, headers or times that do not count, a program of the user's before the compiler.
+const PINNED: [(&str, &str); 11] = [
     ("CCACHE_COMPILER", ""),
     ("CCACHE_PATH", ""),
     ("CCACHE_BASEDIR", ""),
     ("CCACHE_HASHDIR", "1"),
     ("CCACHE_NOHARDLINK", "1"),
+    ("CCACHE_COMPILERCHECK", "mtime"),
+    ("CCACHE_IGNOREOPTIONS", ""),
+    ("CCACHE_IGNOREHEADERS", ""),
+    ("CCACHE_SLOPPINESS", ""),
+    ("CCACHE_PREFIX", ""),
+    ("CCACHE_PREFIX_CPP", ""),
 ];
 
 /// What would turn two of them around.
