@@ -16,7 +16,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Events, Phase};
 use crate::process::Tool;
 use crate::spelling;
-use crate::store::{Cache, seal, space};
+use crate::store::{Cache, Lock, seal, space};
 
 /// What is known of a set, in its folder.
 const FACTS: &str = "set.json";
@@ -98,7 +98,7 @@ impl Set {
         if let Some(set) = Set::open(&folder, cache) {
             return Ok(set);
         }
-        let (apt, files) = resolve(host, names, cache, events, cancel)?;
+        let (apt, files, _lists) = resolve(host, names, cache, events, cancel)?;
         let size = files.iter().map(|file| file.size).sum();
         cache.needs_room(TIMES * size, "unpacking the image's packages")?;
         let (stage, work) = (cache.stage()?, cache.stage()?);
@@ -147,25 +147,23 @@ fn place(names: &[&str], cache: &Cache) -> PathBuf {
     cache.path("packages").join(&sha256(format!("{LAYOUT}\n{names}"))[..12])
 }
 
-/// What apt would download, and which apt: the host's, or one of kdbg's own where the host's has no lists, or old ones.
+/// What apt would download, and which apt: the host's, or one of kdbg's own where the host's has no lists, or old ones; the
+/// lock keeps the lists of that one until the download has ended.
 fn resolve(
     host: Apt,
     names: &[&str],
     cache: &Cache,
     events: &Events,
     cancel: &Cancel,
-) -> Result<(Apt, Vec<Download>), Unfound> {
+) -> Result<(Apt, Vec<Download>, Option<Lock>), Unfound> {
     let said = match host.closure(names, cancel)? {
-        Ok(files) => return Ok((host, files)),
+        Ok(files) => return Ok((host, files, None)),
         Err(said) => said,
     };
-    let own = {
-        let _lock = cache.lock("sources", cancel, || events.warn("another kdbg is fetching; waiting for it"))?;
-        Apt::with_backports(cache, events, cancel)
-    };
-    if let Ok(Some(apt)) = own {
+    let lock = cache.lock("sources", cancel, || events.warn("another kdbg is fetching; waiting for it"))?;
+    if let Ok(Some(apt)) = Apt::with_backports(cache, events, cancel) {
         match apt.closure(names, cancel)? {
-            Ok(files) => return Ok((apt, files)),
+            Ok(files) => return Ok((apt, files, Some(lock))),
             Err(said) => return Err(explain(&apt, names, &said, cancel)?),
         }
     }
