@@ -147,7 +147,15 @@ fn write_report(ended: Ended, run_dir: &RunDir, events: &Events) -> Result<(Repo
 /// The files of the run that are there, by the name that the report gives them.
 fn files(run_dir: &RunDir) -> BTreeMap<String, String> {
     let always = ["report.json", "report.md"];
-    let sometimes = ["console.log", "qemu.log", "gdb-mi.log", "build.log", "packets.pcapng", "kdbg.lock.yaml"];
+    let sometimes = [
+        "console.log",
+        "qemu.log",
+        "gdb-mi.log",
+        "gdb-modules-mi.log",
+        "build.log",
+        "packets.pcapng",
+        "kdbg.lock.yaml",
+    ];
     let there = sometimes.into_iter().filter(|name| run_dir.file(name).is_file());
     always
         .into_iter()

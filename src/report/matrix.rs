@@ -25,6 +25,8 @@ pub struct Matrix {
 /// One kernel's run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Run {
+    /// What the page calls it, as it calls no other: its release, or the version that was asked for with the release.
+    pub name: String,
     /// The version that was asked for.
     pub version: String,
     /// `uname -r`, if the run got as far as a kernel.
@@ -44,9 +46,17 @@ pub struct Run {
 impl Matrix {
     /// Puts reports together; each comes with the version it was asked for and its place relative to the matrix.
     pub fn of(reports: &[(String, String, Report)], not_run: &[String]) -> Matrix {
+        let release = |report: &Report| report.kernel.as_ref().map(|kernel| kernel.release.clone());
         let run = |(version, place, report): &(String, String, Report)| Run {
+            name: match release(report) {
+                None => version.clone(),
+                Some(own) if reports.iter().filter(|(.., other)| release(other).as_ref() == Some(&own)).count() > 1 => {
+                    format!("{version} ({own})")
+                }
+                Some(own) => own,
+            },
             version: version.clone(),
-            release: report.kernel.as_ref().map(|kernel| kernel.release.clone()),
+            release: release(report),
             outcome: report.outcome,
             hits: report.hits.len() as u64,
             expectations: report.expectations.iter().map(|held| (held.text.clone(), held.passed)).collect(),
@@ -73,7 +83,7 @@ impl Matrix {
         for run in &self.runs {
             text.push_str(&format!(
                 "  {:<10} {:<12} {}  {}\n",
-                run.name(),
+                run.name,
                 word(run.outcome),
                 run.held(),
                 plural(run.hits, "hit")
@@ -98,7 +108,7 @@ impl Matrix {
         page.push_str("| kernel | outcome | expectations | hits | report |\n| --- | --- | --- | --- | --- |\n");
         for run in &self.runs {
             let link = run.report.replace("report.json", "report.md");
-            let (name, word, held, hits) = (run.name(), word(run.outcome), run.held(), run.hits);
+            let (name, word, held, hits) = (&run.name, word(run.outcome), run.held(), run.hits);
             page.push_str(&format!("| {name} | {word} | {held} | {hits} | [{link}]({link}) |\n"));
         }
         for version in &self.not_run {
@@ -107,15 +117,14 @@ impl Matrix {
         for run in &self.runs {
             if let Some(error) = &run.error {
                 let first = error.lines().next().unwrap_or_default();
-                page.push_str(&format!("\n{} ended early: {}\n", run.name(), sentence(first)));
+                page.push_str(&format!("\n{} ended early: {}\n", run.name, sentence(first)));
             }
         }
         page.push_str("\n## Expectations\n\n");
         page.push_str(&self.expectations());
-        for difference in &self.differences {
-            let [first, second] = &difference.runs;
-            let release = |release: &Option<String>| release.clone().unwrap_or_else(|| "no kernel".into());
-            page.push_str(&format!("\n## {} against {}\n", release(&first.release), release(&second.release)));
+        let first = self.runs.first().map_or("", |run| run.name.as_str());
+        for (second, difference) in self.runs.iter().skip(1).zip(&self.differences) {
+            page.push_str(&format!("\n## {first} against {}\n", second.name));
             let shown = render(difference);
             let fence = fence(&shown);
             page.push_str(&format!("\n{fence}text\n{shown}{fence}\n"));
@@ -131,7 +140,7 @@ impl Matrix {
                 texts.push(text);
             }
         }
-        let heads: String = self.runs.iter().map(|run| format!(" {} |", run.name())).collect();
+        let heads: String = self.runs.iter().map(|run| format!(" {} |", run.name)).collect();
         let mut table = format!("| expected |{heads}\n| --- |{}\n", " --- |".repeat(self.runs.len()));
         for text in texts {
             let marks: String = self.runs.iter().map(|run| format!(" {} |", run.mark(text))).collect();
@@ -142,10 +151,6 @@ impl Matrix {
 }
 
 impl Run {
-    fn name(&self) -> &str {
-        self.release.as_deref().unwrap_or(&self.version)
-    }
-
     fn held(&self) -> String {
         let held = self.expectations.iter().filter(|(_, passed)| *passed).count();
         format!("{held} of {}", plural(self.expectations.len() as u64, "expectation"))
@@ -201,6 +206,16 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}\nin\n{page}");
         }
+    }
+
+    #[test]
+    fn kernels_of_one_release_are_told_apart_by_what_was_asked_for() {
+        let run = |version: &str| (version.to_string(), format!("{version}/report.json"), sample());
+        let matrix = Matrix::of(&[run("../a"), run("../b")], &[]);
+        let release = matrix.runs[0].release.clone().unwrap();
+        let names: Vec<&str> = matrix.runs.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(names, [format!("../a ({release})"), format!("../b ({release})")]);
+        assert!(matrix.markdown().contains(&format!("## {} against {}\n", names[0], names[1])));
     }
 
     #[test]
