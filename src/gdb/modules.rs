@@ -3,7 +3,7 @@
 //! Two breakpoints of kdbg's own tell: one where a module is in memory and has not run yet, one where it is about to go.
 //! They are no probes, and stops at them are no hits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::answer::Answer;
@@ -51,6 +51,8 @@ pub struct Watch {
     own: Vec<(u64, u64, Change)>,
     /// Those that GDB has symbols of.
     loaded: BTreeMap<String, Found>,
+    /// Those that were loaded and whose places the kernel does not tell: it keeps them with `KALLSYMS` and `SYSFS` only.
+    pub unplaced: BTreeSet<String>,
 }
 
 impl Watch {
@@ -83,7 +85,7 @@ impl Watch {
     ///
     /// # Errors
     /// GDB failed.
-    pub fn module_at(&self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<Found>> {
+    pub fn module_at(&mut self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<Found>> {
         let thread = stop.thread.unwrap_or(1);
         let answer =
             gdb.ask(&format!("-data-evaluate-expression --thread {thread} --frame 0 \"(unsigned long)$rdi\""), cancel)?;
@@ -97,7 +99,7 @@ impl Watch {
     ///
     /// # Errors
     /// GDB failed.
-    pub fn loaded_now(&self, gdb: &mut Gdb, cancel: &Cancel) -> Result<Vec<Found>> {
+    pub fn loaded_now(&mut self, gdb: &mut Gdb, cancel: &Cancel) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         if self.own.is_empty() {
             return Ok(found);
@@ -121,7 +123,7 @@ impl Watch {
     }
 
     /// Reads a `struct module`.
-    fn look(&self, gdb: &mut Gdb, address: u64, cancel: &Cancel) -> Result<Option<Found>> {
+    fn look(&mut self, gdb: &mut Gdb, address: u64, cancel: &Cancel) -> Result<Option<Found>> {
         let module = format!("((struct module *){address})");
         let name = gdb.ask(&ask(&format!("{module}->name")), cancel)?;
         let Some(name) = name.value().map(unquote).filter(|name| self.files.contains_key(name)) else {
@@ -141,6 +143,7 @@ impl Watch {
                 return Ok(Some(Found { name, sections }));
             }
         }
+        self.unplaced.insert(name);
         Ok(None)
     }
 

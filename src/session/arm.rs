@@ -1,6 +1,6 @@
 //! Probes on their way to breakpoints: before the guest runs, and again whenever a module comes or goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::Order;
@@ -27,6 +27,8 @@ pub(crate) struct Armed<'a> {
     pub(crate) watch: Watch,
     /// Probes whose place is in a module that is not loaded.
     pending: BTreeSet<usize>,
+    /// Of probes that are not in vmlinux, the module that has the place.
+    homes: BTreeMap<usize, &'a str>,
     order: &'a Order<'a>,
     kernel: &'a KernelBuild,
     chosen: &'a Chosen,
@@ -49,7 +51,8 @@ pub(super) fn load_gdb<'a>(
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
         let collector = Collector::new(program, per_cpu, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
         let breakpoints = Vec::new();
-        let mut armed = Armed { gdb, collector, breakpoints, watch, pending: BTreeSet::new(), order, kernel, chosen };
+        let (pending, homes) = (BTreeSet::new(), BTreeMap::new());
+        let mut armed = Armed { gdb, collector, breakpoints, watch, pending, homes, order, kernel, chosen };
         armed.resolve_probes(journal)?;
         let pending = match armed.pending.len() {
             0 => String::new(),
@@ -71,6 +74,7 @@ impl<'a> Armed<'a> {
                         return Err(self.explain(index, &point, Unresolved::NoSuchPlace { near, next_line }));
                     };
                     self.pending.insert(index);
+                    self.homes.insert(index, module);
                     let probe = &self.order.loaded.recipe.probes[index];
                     self.order.events.fact("probe", format!("{} at {}  in module {module}", probe.name, probe.at));
                     None
@@ -168,11 +172,13 @@ impl<'a> Armed<'a> {
     /// Says which probes never had a place to stop at.
     pub(super) fn tell_pending(&self, journal: &mut Journal<'_>) {
         for (index, probe) in self.order.loaded.recipe.probes.iter().enumerate() {
-            if self.pending.contains(&index) && !journal.was_resolved(index) {
-                let (name, at) = (&probe.name, &probe.at);
-                journal
-                    .warn(format!("probe `{name}`: the module with `{at}` was not loaded, so it could not stop there"));
-            }
+            let Some(module) = self.homes.get(&index).filter(|_| !journal.was_resolved(index)) else { continue };
+            let (name, at) = (&probe.name, &probe.at);
+            let why = match self.watch.unplaced.contains(*module) {
+                true => "was loaded, but this kernel keeps no addresses of modules: that takes KALLSYMS and SYSFS",
+                false => "was not loaded",
+            };
+            journal.warn(format!("probe `{name}` could not stop at `{at}`: the module {module} {why}"));
         }
     }
 
