@@ -21,6 +21,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(30);
 /// How often what was waited for is looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a server is left alone before it is asked again.
+const PAUSE: Duration = Duration::from_secs(2);
 /// How often a file is asked for, from where it was cut.
 const ATTEMPTS: u32 = 4;
 /// The longest text that is read into memory; kernel.org's list of hashes has a few hundred kilobytes.
@@ -31,12 +33,15 @@ pub(super) struct Client<'a> {
     shop: &'a Shop<'a>,
     agent: Agent,
     silence: Duration,
+    pause: Duration,
 }
 
 /// What a request came to.
 enum Answer {
     Found(Response<Body>),
     NotFound,
+    /// Not now: it cannot be reached, or fails itself.
+    Failed(String),
 }
 
 /// How the transfer of a body ended.
@@ -54,13 +59,13 @@ impl<'a> Client<'a> {
             .http_status_as_error(false)
             .user_agent(concat!("kdbg/", env!("CARGO_PKG_VERSION")))
             .build();
-        Client { shop, agent: config.into(), silence: SILENCE }
+        Client { shop, agent: config.into(), silence: SILENCE, pause: PAUSE }
     }
 
-    /// With another deadline for silence.
+    /// With another deadline for silence, and no pause.
     #[cfg(test)]
     pub(super) fn patient_for(self, silence: Duration) -> Client<'a> {
-        Client { silence, ..self }
+        Client { silence, pause: Duration::ZERO, ..self }
     }
 
     /// A small file as text; none where the server has no such file.
@@ -68,7 +73,11 @@ impl<'a> Client<'a> {
     /// # Errors
     /// The server cannot be reached, does not answer in time, or answers with something else.
     pub(super) fn text(&self, url: &str) -> Result<Option<String>> {
-        let Answer::Found(response) = self.ask(url, 0)? else { return Ok(None) };
+        let response = match self.ask(url, 0)? {
+            Answer::Found(response) => response,
+            Answer::NotFound => return Ok(None),
+            Answer::Failed(why) => return Err(unreachable(url, &why)),
+        };
         let mut text = Vec::new();
         let end = self.transfer(response, &mut |chunk| {
             text.extend_from_slice(chunk);
@@ -90,33 +99,60 @@ impl<'a> Client<'a> {
     /// As [`Client::text`]; there is no such file; or it does not have that hash (it is deleted then). What was fetched
     /// before a cut stays.
     pub(super) fn fetch(&self, url: &str, sha256: &str, partial: &Path) -> Result<()> {
+        let had = || fs::metadata(partial).map_or(0, |metadata| metadata.len());
         let mut last = String::new();
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                self.rest()?;
+            }
             self.shop.cancel.check()?;
-            let had = fs::metadata(partial).map_or(0, |metadata| metadata.len());
-            let Answer::Found(response) = self.ask(url, had)? else {
-                return Err(Error::kernel(format!("{url}: the server has no such file")));
+            let from = had();
+            let end = match self.ask(url, from)? {
+                // 416: there is nothing beyond what is there. The hash tells whether that is the file.
+                Answer::Found(response) if response.status() == 416 => End::Whole,
+                Answer::Found(response) => self.save(url, response, from, partial)?,
+                Answer::NotFound => return Err(Error::kernel(format!("{url}: the server has no such file"))),
+                Answer::Failed(why) if from == 0 => return Err(unreachable(url, &why)),
+                Answer::Failed(why) => End::Cut(why),
             };
-            // 416: there is nothing beyond what is there. The hash tells whether that is the file.
-            let end = if response.status() == 416 { End::Whole } else { self.save(url, response, had, partial)? };
             match end {
                 End::Cut(why) => last = why,
                 End::Whole => return verify(url, sha256, partial),
             }
         }
-        let kept = fs::metadata(partial).map_or(0, |metadata| metadata.len());
-        Err(unreachable(url, &last)
-            .hint(format!("{} MB of it are kept: run again to go on from there", kept / 1_000_000)))
+        let error = unreachable(url, &last);
+        match had() {
+            0 => Err(error),
+            kept => {
+                let hint = format!("{} MB of it are kept: run again to go on from there", kept / 1_000_000);
+                Err(Error { hint: Some(hint), ..error })
+            }
+        }
+    }
+
+    /// Leaves the server alone for a while.
+    fn rest(&self) -> Result<()> {
+        let mut left = self.pause;
+        while !left.is_zero() {
+            self.shop.cancel.check()?;
+            std::thread::sleep(TICK.min(left));
+            left = left.saturating_sub(TICK);
+        }
+        Ok(())
     }
 
     fn ask(&self, url: &str, from: u64) -> Result<Answer> {
         let request = self.agent.get(url).header("Accept-Encoding", "identity");
         let request = if from > 0 { request.header("Range", format!("bytes={from}-")) } else { request };
-        let response = request.call().map_err(|error| unreachable(url, &error.to_string()))?;
+        let response = match request.call() {
+            Ok(response) => response,
+            Err(error) => return Ok(Answer::Failed(error.to_string())),
+        };
         match response.status().as_u16() {
             200 | 206 => Ok(Answer::Found(response)),
             416 if from > 0 => Ok(Answer::Found(response)),
             404 | 410 => Ok(Answer::NotFound),
+            status if status >= 500 => Ok(Answer::Failed(format!("the server answers with status {status}"))),
             other => Err(unreachable(url, &format!("the server answers with status {other}"))),
         }
     }

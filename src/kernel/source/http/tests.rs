@@ -106,6 +106,17 @@ fn what_is_always_cut_is_kept_for_the_next_time() {
 }
 
 #[test]
+fn a_server_that_fails_after_a_cut_is_asked_again() {
+    let rest = answer("206 Partial Content\r\nContent-Range: bytes 3-7/8\r\nContent-Length: 5", "defgh");
+    let failing = || answer("503 Busy\r\nContent-Length: 0", "");
+    assert_fetched("", vec![answer(WHOLE, "abc"), failing(), rest], &["", "bytes=3-", "bytes=3-"]);
+    let (result, _, kept) = fetch("abc", (0..ATTEMPTS).map(|_| failing()).collect());
+    let error = result.unwrap_err();
+    assert!(error.message.contains("status 503") && error.hint.unwrap().contains("are kept"), "{}", error.message);
+    assert_eq!(kept.as_deref(), Some("abc"));
+}
+
+#[test]
 fn a_wrong_checksum_is_told_and_nothing_kept() {
     let (result, _, kept) = fetch("", vec![answer(WHOLE, "tampered")]);
     assert!(result.unwrap_err().message.contains("wrong checksum"));
