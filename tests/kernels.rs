@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use object::{Object, ObjectSymbol, SymbolKind};
 use serde_json::Value;
-use support::{HIT, Place, in_repository, probes_of_hits, slot};
+use support::{HIT, Place, in_repository, probes_of_hits, skip, slot};
 
 /// How long fetching and building a kernel may take on a slow machine.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
@@ -24,7 +24,7 @@ fn build(recipe: &Path, kernel: &[&str]) -> Option<Value> {
     let place = Place::new();
     let built = place.kdbg(&[&["build", recipe.to_str().unwrap(), "--json"], kernel].concat()).wait_within(LIMIT);
     if UNOBTAINABLE.iter().any(|words| built.stderr.contains(words)) {
-        eprintln!("skipped: {}", built.stderr);
+        skip(&format!("{kernel:?} cannot be had here: {}", built.stderr));
         return None;
     }
     built.assert_code(0);
@@ -49,13 +49,42 @@ fn list(value: &Value) -> &[Value] {
 }
 
 #[test]
-fn the_recipes_hold_on_linux_6_12() {
-    for name in ["tcp-reset", "listen-killed"] {
-        let Some(report) = run(&in_repository(&format!("recipes/{name}.yaml")), &["--kernel", "6.12"]) else { return };
-        assert!(report["kernel"]["release"].as_str().unwrap().starts_with("6.12."), "{}", report["kernel"]);
-        let args = list(&report["hits"][0]["frames"][0]["args"]);
-        let reason = args.iter().find(|arg| arg["type"] == "enum sk_rst_reason").expect("6.12 gives a reason");
-        assert!(reason["value"].as_str().unwrap().starts_with("SK_RST_REASON_"), "{reason}");
+fn the_matrix_of_6_1_and_6_12_says_that_who_sends_a_reset_gives_a_reason() {
+    for (name, function) in [("tcp-reset", "tcp_v4_send_reset"), ("listen-killed", "tcp_send_active_reset")] {
+        let file = in_repository(&format!("recipes/{name}.yaml"));
+        let kernels = ["6.1", "6.12"];
+        if kernels.iter().any(|version| build(&file, &["--kernel", version]).is_none()) {
+            return;
+        }
+        let place = Place::new();
+        let _slot = slot();
+        let (recipe, out) = (file.to_str().unwrap(), place.out());
+        let line = ["run", recipe, "--accel", "tcg", "--json", "--out", out.to_str().unwrap()];
+        let [first, second] = kernels;
+        let ended = place.kdbg(&[&line[..], &["--kernel", first, "--kernel", second]].concat()).wait_within(LIMIT);
+        place.assert_nothing_left();
+        ended.assert_code(0);
+        let matrix: Value = serde_json::from_str(&fs::read_to_string(out.join("matrix.json")).unwrap()).unwrap();
+        for (run, version) in list(&matrix["runs"]).iter().zip(kernels) {
+            assert!(run["release"].as_str().unwrap().starts_with(&format!("{version}.")), "{run}");
+        }
+        let probes = list(&matrix["differences"][0]["probes"]).iter();
+        let frames: Vec<&Value> = probes
+            .flat_map(|probe| list(&probe["pairs"]))
+            .flat_map(|pair| list(&pair["frames"]))
+            .filter(|row| row["symbol"] == function)
+            .collect();
+        let reason = |change: &&Value| {
+            let value = change["values"][1].as_str().unwrap_or_default();
+            change["what"].as_str().unwrap().contains("reason")
+                && change["values"][0].is_null()
+                && value.starts_with("enum sk_rst_reason")
+                && value.contains("SK_RST_REASON_")
+        };
+        let gained = frames.iter().flat_map(|row| list(&row["changes"])).find(reason);
+        assert!(gained.is_some(), "{name}: {function}: {frames:?}");
+        let page = fs::read_to_string(out.join("matrix.md")).unwrap();
+        assert!(page.contains("+ argument reason: enum sk_rst_reason = SK_RST_REASON_"), "{page}");
     }
 }
 
@@ -113,7 +142,7 @@ fn a_probe_in_a_distributions_module_stops_whether_it_was_armed_before_the_modul
 #[test]
 fn the_network_tools_work_on_a_kernel_with_netfilter() {
     if which::which("apt-get").is_err() {
-        eprintln!("skipped: the image net takes Debian packages, and this host has no apt");
+        skip("the image net takes Debian packages, and this host has no apt");
         return;
     }
     run(&in_repository("tests/tools.yaml"), &[]);

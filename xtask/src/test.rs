@@ -84,8 +84,10 @@ impl Tally {
         self.skipped += other.skipped;
     }
 
-    /// A line of `cargo test`: `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; ...`.
+    /// A line of `cargo test`: `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; ...`, or `skipped: ` of a test
+    /// that finds its machine lacking, and passes.
     fn hear(&mut self, line: &str) {
+        self.skipped += u64::from(line.starts_with("skipped: "));
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
         };
@@ -136,12 +138,12 @@ mod tests {
     #[test]
     fn every_result_line_is_summed() {
         let tally = heard(
-            "running 3 tests\ntest a ... ok\n\
+            "running 3 tests\ntest a ... ok\nskipped: no moon\n\
              test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
              test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n",
         );
-        assert_eq!(tally, Tally { passed: 14, failed: 3, skipped: 1 });
-        assert_eq!(tally.conclude(Ok(false)).line(), "14 passed, 3 failed, 1 skipped");
+        assert_eq!(tally, Tally { passed: 14, failed: 3, skipped: 2 });
+        assert_eq!(tally.conclude(Ok(false)).line(), "14 passed, 3 failed, 2 skipped");
     }
 
     #[test]
