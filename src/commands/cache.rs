@@ -134,6 +134,7 @@ pub fn gc(args: &GcArgs) -> Result<()> {
         Kind::Kernels => kernel::look(&item.path).damage.is_some(),
         Kind::Sources => KernelSource::open(item.path.clone()).is_err(),
         Kind::Images | Kind::Packages => seal::damage_seen(&item.path).is_some(),
+        Kind::Templates => template::about(&item.path).is_err(),
         _ => false,
     };
     let (mut swept, mut first_error) = (Swept::default(), Ok(()));

@@ -96,7 +96,7 @@ pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineIn
                 .filter(|_| !kernel.is_packaged())
                 .map(|(name, value)| (name.as_str(), value.0.as_str()))
                 .collect(),
-            debuggable: &recipe.kernel.debuggable,
+            debuggable: if kernel.is_packaged() { &[] } else { &recipe.kernel.debuggable },
             key: &kernel.key,
             build_id: &kernel.build_id,
         },
