@@ -231,6 +231,7 @@ impl Order<'_> {
 
     fn make(&self) -> Result<KernelBuild> {
         self.check_debuggable()?;
+        self.source.check(self.cache)?;
         let objects = self.objects();
         self.cache.hold_folder(&objects)?;
         self.repair(&objects)?;

@@ -44,6 +44,21 @@ fn an_archive_beside_the_recipe_or_on_the_command_line_is_unpacked_once() {
 }
 
 #[test]
+fn a_source_in_the_cache_that_was_changed_is_not_built() {
+    let place = Place::with_empty_cache();
+    fs::write(place.path().join("mine.tar.xz"), Tree::default().pack("linux")).unwrap();
+    let mine = |more: &str| build(&place, &format!("source: {{ archive: mine.tar.xz }}{more}"), &[]);
+    let first = built(&mine(""));
+    let tree = Path::new(first["source_tree"].as_str().unwrap());
+    built(&mine(", options: { BAR: y }"));
+    fs::write(tree.join("a.c"), "").unwrap();
+    assert_eq!(built(&mine(""))["cached"], true, "what was built of it is not concerned");
+    mine(", options: { BAZ: y }").assert_refused(4, &["is damaged: files of it were changed", "rm -r '"]);
+    fs::remove_dir_all(tree).unwrap();
+    built(&mine(", options: { BAR: y }"));
+}
+
+#[test]
 fn an_archive_of_every_kind_is_taken() {
     let place = Place::with_empty_cache();
     let tar = liblzma::decode_all(&Tree::default().pack("linux")[..]).unwrap();
@@ -95,7 +110,7 @@ fn what_is_no_kernel_is_refused_and_nothing_is_kept() {
     fs::write(place.path().join("poem.tar.xz"), pack(&place.path().join("poem"), "poem")).unwrap();
     fs::write(place.path().join("text.tar.xz"), "a poem\n".repeat(100)).unwrap();
     for (source, text) in [
-        ("tree: poem", "poem is not a kernel tree"),
+        ("tree: poem", "poem is not a kernel tree\n --> "),
         ("archive: poem.tar.xz", "poem.tar.xz is not a kernel tree"),
         ("archive: text.tar.xz", "is not an archive that kdbg unpacks"),
     ] {
@@ -231,7 +246,8 @@ fn a_release_that_kernel_org_does_not_have_is_refused_with_those_that_it_has() {
     let place = place_with_mirror(mirror(&sha256, archive));
     for (version, there) in [("5.999.6", "there is 5.999.7;"), ("5.997", "there is 5.998.1, 5.999.7;")] {
         let refused = build(&place, &format!("version: '{version}'"), &[]);
-        refused.assert_refused(4, &[&format!("no source of Linux {version}"), "kernel.org does not have it", there]);
+        let texts = [&format!("no source of Linux {version}"), "kernel.org does not have it", there, "test.yaml:2:"];
+        refused.assert_refused(4, &texts);
     }
     assert_eq!(place.cached("sources"), [""; 0]);
 }
@@ -255,5 +271,6 @@ fn an_archive_that_the_recipe_names_by_its_address_is_downloaded_once() {
     let again = built(&build(&place, &source("mine.tar.xz", &sha256), &[]));
     assert_eq!((&again["cached"], &again["key"]), (&true.into(), &first["key"]));
     build(&place, &source("your.tar.xz", &"1".repeat(64)), &[]).assert_refused(4, &["the server has no such file"]);
-    build(&place, &source("mine.tar.xz", &"1".repeat(64)), &[]).assert_refused(4, &["has the wrong checksum"]);
+    build(&place, &source("mine.tar.xz", &"1".repeat(64)), &[])
+        .assert_refused(4, &["has the wrong checksum", "test.yaml:2:"]);
 }

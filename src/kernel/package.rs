@@ -12,7 +12,7 @@ mod unpacked;
 use std::path::PathBuf;
 
 use super::entry::{self, Entry, Made, MadeModules, Missing};
-use super::{KernelBuild, Request, key};
+use super::{KernelBuild, Request, key, source};
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Cancel, Events, Phase};
 use crate::spelling;
@@ -49,13 +49,14 @@ pub(super) fn obtain(
     };
     if let (None, Some((source, version))) = (&build.source_tree, control::source_package(&build.source_id)) {
         let release: String = version.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
-        events.fact(
-            "sources",
-            format!(
-                "reports show no source lines: the cache has no {source} {version}. Where apt offers that version, \
-                 `kdbg build RECIPE --explain --kernel {release}` brings it"
-            ),
-        );
+        // One of the same release that came another way would only be found again.
+        let advice = match source::has(&release, cache, cancel) {
+            true => String::new(),
+            false => {
+                format!(". Where apt offers that version, `kdbg build RECIPE --explain --kernel {release}` brings it")
+            }
+        };
+        events.fact("sources", format!("reports show no source lines: the cache has no {source} {version}{advice}"));
     }
     // A recipe for this package asks nothing of it; one for another kernel, with --kernel, may.
     if request.recipe.recipe.kernel.package.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::kconfig::alternative::Wanted;
 use super::source;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::recipe::{KernelChoice, Loaded, Patch, Source};
 
 /// Where a recipe asks for options itself, as the origin of an option says it.
@@ -47,6 +47,23 @@ impl Request {
                 helps.first().map_or(error.clone(), |help| error.hint(help))
             }
         }
+    }
+
+    /// An error about its source, pointed at where the recipe names that.
+    pub fn place(&self, error: Error) -> Error {
+        let place = self.recipe.recipe.kernel.choices().into_iter().map(|(place, _)| place).next().unwrap_or_default();
+        if error.kind != ErrorKind::Kernel || place.is_empty() {
+            return error;
+        }
+        let key = match &self.choice {
+            KernelChoice::Source(Source::Url { .. }) => ".url",
+            KernelChoice::Source(Source::Archive(_)) => ".archive",
+            KernelChoice::Source(Source::Tree(_)) => ".tree",
+            KernelChoice::Source(Source::Git { .. }) => ".git",
+            _ => "",
+        };
+        let helps: Vec<String> = error.hint.into_iter().collect();
+        Error { kind: error.kind, ..self.recipe.diagnose(&format!("{place}{key}"), error.message, "", &helps) }
     }
 
     /// What is asked for in words, like `base+net, SYN_COOKIES=n, debuggable: net/`.

@@ -6,6 +6,7 @@
 
 mod distribution;
 mod download;
+mod fingerprint;
 mod git;
 mod http;
 mod links;
@@ -73,13 +74,19 @@ pub fn cached(request: &Request, cache: &Cache, cancel: &Cancel) -> Option<Kerne
     supplier(request).ok()?.at_hand(&shop).filter(|source| source.hold(cache))
 }
 
+/// Whether the cache has some source of a version.
+pub(super) fn has(version: &str, cache: &Cache, cancel: &Cancel) -> bool {
+    let shop = Shop { cache, events: &Events::none(), cancel };
+    distribution::Version { version: version.into() }.at_hand(&shop).is_some()
+}
+
 /// The source that a request is about: there already, or fetched, unpacked and patched.
 ///
 /// # Errors
 /// There is no such source, it cannot be fetched, is damaged or no kernel, or a patch does not apply.
 pub fn obtain(request: &Request, cache: &Cache, events: &Events, cancel: &Cancel) -> Result<KernelSource> {
     let shop = Shop { cache, events, cancel };
-    take(&*supplier(request)?, &shop)
+    take(&*supplier(request)?, &shop).map_err(|error| request.place(error))
 }
 
 /// A supplier's tree, which this kdbg holds from now on.
@@ -137,6 +144,14 @@ impl KernelSource {
         })?;
         let id = file_name(&path);
         Ok(KernelSource { workplace: id.clone(), id, tree: path, version })
+    }
+
+    /// Whether it is what it was when it was put into the cache. For what is about to build it: it reads every folder.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(super) fn check(&self, cache: &Cache) -> Result<()> {
+        if self.tree.starts_with(cache.path("sources")) { fingerprint::check(&self.tree) } else { Ok(()) }
     }
 
     /// Keeps it in the cache as long as this kdbg lives; false if it is gone. A user's own tree needs no keeping.

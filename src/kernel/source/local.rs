@@ -1,14 +1,10 @@
 //! Sources that lie on this host: an archive, or a tree that is built as it is.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::unpack::{self, Packed};
-use super::{KernelSource, Shop, Supplier, file_name, git, is_bare_repository};
-use crate::digest::{hex, sha256};
+use super::{KernelSource, Shop, Supplier, fingerprint, git, is_bare_repository};
+use crate::digest::sha256;
 use crate::error::{Error, IoContext, Result};
 use crate::kernel::key::ARCH;
 
@@ -68,7 +64,11 @@ impl Supplier for Tree {
         refuse_built(&self.path)?;
         let place = sha256(self.path.as_os_str().as_encoded_bytes());
         let workplace = format!("tree-{}", &place[..12]);
-        Ok(KernelSource { id: format!("{workplace}-{}", fingerprint(&self.path)?), workplace, ..source })
+        Ok(KernelSource {
+            id: format!("{workplace}-{}", fingerprint::of(&self.path, Path::new(""))?),
+            workplace,
+            ..source
+        })
     }
 }
 
@@ -91,35 +91,10 @@ fn kbuild_arch() -> &'static str {
     if ARCH == "x86_64" { "x86" } else { ARCH }
 }
 
-/// A hash over the names, sizes and times of change of all files but git's own. Contents are not read: make, too, goes by
-/// the time.
-fn fingerprint(tree: &Path) -> Result<String> {
-    let mut hasher = Sha256::new();
-    let mut folders = vec![tree.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let doing = || format!("read {}", folder.display());
-        let mut entries =
-            fs::read_dir(&folder).or_host(doing())?.collect::<std::io::Result<Vec<_>>>().or_host(doing())?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let (path, metadata) = (entry.path(), entry.metadata().or_host(doing())?);
-            if metadata.is_dir() {
-                if file_name(&path) != ".git" {
-                    folders.push(path);
-                }
-                continue;
-            }
-            hasher.update(path.as_os_str().as_encoded_bytes());
-            for number in [metadata.size().cast_signed(), metadata.mtime(), metadata.mtime_nsec()] {
-                hasher.update(number.to_le_bytes());
-            }
-        }
-    }
-    Ok(hex(&hasher.finalize()[..8]))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

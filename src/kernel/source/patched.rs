@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{KernelSource, Shop, Supplier, take};
+use super::{KernelSource, Shop, Supplier, fingerprint, take};
 use crate::digest::sha256;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Phase;
@@ -61,6 +61,7 @@ impl Patched<'_> {
                 fs::write(&file, &patch.text).or_host("write a patch into the cache")?;
                 self.apply(index, &file, &tree, base, shop)?;
             }
+            fingerprint::note(&tree)?;
             let place = shop.cache.path("sources").join(id);
             stage.publish_inner("linux", &place)?;
             Ok((KernelSource::open(place)?, format!("Linux {} with {names}", base.version)))

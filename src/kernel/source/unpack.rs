@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{KernelSource, Shop, links, zst};
+use super::{KernelSource, Shop, fingerprint, links, zst};
 use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Event, Events, Phase, Unit};
@@ -37,7 +37,7 @@ impl<'a> Packed<'a> {
 
     /// One that kdbg has fetched from there, and deletes.
     pub(super) fn fetched(path: &'a Path, from: &str) -> Packed<'a> {
-        let again = "run kdbg once more; if that does not help, what lies there is damaged".into();
+        let again = "fetch it again: run kdbg once more; if that does not help, what lies there is damaged".into();
         Packed { path, called: format!("the source archive from {from}"), again }
     }
 
@@ -92,6 +92,7 @@ pub(super) fn unpack(archive: &Packed<'_>, id: &dyn Fn(&str) -> String, shop: &S
         })?;
         let id = id(&found.version);
         if shop.filed(&id).is_none() {
+            fingerprint::note(&found.tree)?;
             stage.publish_inner(&top, &shop.cache.path("sources").join(&id))?;
         }
         let source = KernelSource::open(shop.cache.path("sources").join(&id))?;
