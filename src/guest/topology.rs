@@ -164,8 +164,11 @@ fn masquerades(name: &str, host: &HostSpec) -> Vec<Piece> {
         };
         let commands = vec![
             format!("{nft} 'add table {family} kdbg'"),
-            format!("{nft} 'add chain {family} kdbg masquerade {{ type nat hook postrouting priority 100; }}'"),
-            format!("{nft} 'add rule {family} kdbg masquerade {family} saddr {} {leaving}masquerade'", masquerade.from),
+            format!("{nft} 'add chain {family} kdbg postrouting {{ type nat hook postrouting priority 100; }}'"),
+            format!(
+                "{nft} 'add rule {family} kdbg postrouting {family} saddr {} {leaving}masquerade'",
+                masquerade.from
+            ),
         ];
         let what = format!("masquerade of {} on {name}", masquerade.from);
         piece(&format!("hosts.{name}.masquerade[{index}]"), what, &["NF_TABLES_IPV4", "NFT_NAT", "NFT_MASQ"], commands)

@@ -104,7 +104,9 @@ fn explain(order: &Order<'_>, pieces: &[Piece], stderr: &str) -> Error {
             options.join(", ")
         ));
     }
-    let said = said.lines().last().unwrap_or("it gave no reason");
+    // nft says more below its error, and ip above.
+    let error = said.lines().find(|line| line.contains("Error:"));
+    let said = error.or(said.lines().last()).unwrap_or("it gave no reason");
     let error = order.loaded.diagnose(&piece.path, format!("{} cannot be set up", piece.what), said, &helps);
     Error { kind: ErrorKind::Guest, ..error }
 }

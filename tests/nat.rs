@@ -1,0 +1,85 @@
+//! The story of a segment that goes around NAT, and its cures: `recipes/nat-invalid-*.yaml` in guests with three hosts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Place, in_repository, slot};
+
+/// The kernels may have to be built.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// Runs a recipe of the repository, changed by `change`, on this kernel; gives the exit code and the report.
+#[track_caller]
+fn run(name: &str, kernel: &str, change: impl Fn(String) -> String) -> (i32, Value) {
+    let _slot = slot();
+    let place = Place::new();
+    let text = fs::read_to_string(in_repository(&format!("recipes/{name}.yaml"))).unwrap();
+    place.file("test.yaml", &change(text));
+    let args = ["run", "test.yaml", "--kernel", kernel, "--accel", "tcg", "--out", "out", "--json"];
+    let ended = place.kdbg(&args).wait_within(LIMIT);
+    place.assert_nothing_left();
+    (ended.code.unwrap(), ended.report())
+}
+
+fn unchanged(text: String) -> String {
+    text
+}
+
+/// One that is there, without it.
+fn without(part: &'static str) -> impl Fn(String) -> String {
+    move |text| {
+        assert!(text.contains(part), "{part}");
+        text.replacen(part, "", 1)
+    }
+}
+
+/// The expectations that did not hold.
+fn failed(report: &Value) -> Vec<&str> {
+    let all = report["expectations"].as_array().unwrap().iter();
+    all.filter(|one| one["passed"] == false).map(|one| one["text"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_segment_above_the_window_goes_around_nat_and_the_router_resets_the_connection() {
+    for kernel in ["6.1", "6.12"] {
+        let (code, report) = run("nat-invalid-rst", kernel, unchanged);
+        assert_eq!((code, failed(&report)), (0, Vec::new()), "{kernel}");
+        let hits = report["hits"].as_array().unwrap();
+        let probes: Vec<&str> = hits.iter().map(|hit| hit["probe"].as_str().unwrap()).collect();
+        assert_eq!(probes, ["window", "verdict", "rst", "window", "verdict", "rst"], "{kernel}");
+        let reason = hits[0]["frames"][0]["args"].as_array().unwrap().iter().find(|arg| arg["name"] == "fmt").unwrap();
+        assert!(reason["value"].as_str().unwrap().contains("SEQ is over upper bound"), "{reason}");
+        let logged = report["trigger"].as_array().unwrap().iter().find(|step| step["name"] == "what the router logged");
+        assert_eq!(logged.unwrap()["stdout"].as_str().unwrap().matches("INVALID IN=outer").count(), 2);
+    }
+}
+
+#[test]
+fn a_liberal_conntrack_cures_it_and_without_the_cure_the_recipe_fails() {
+    assert_eq!(run("nat-invalid-liberal", "6.1", unchanged).0, 0);
+    let cure = ", net.netfilter.nf_conntrack_tcp_be_liberal: 1";
+    let (code, report) = run("nat-invalid-liberal", "6.1", without(cure));
+    assert_eq!((code, failed(&report).contains(&"probe `rst` has no hits")), (1, true), "{:?}", failed(&report));
+}
+
+#[test]
+fn dropping_what_is_invalid_cures_it_and_without_the_cure_the_recipe_fails() {
+    assert_eq!(run("nat-invalid-drop", "6.1", unchanged).0, 0);
+    let cure = "      iptables -A INPUT -m conntrack --ctstate INVALID -j DROP\n";
+    let (code, report) = run("nat-invalid-drop", "6.1", without(cure));
+    assert_eq!((code, failed(&report).contains(&"probe `rst` has no hits")), (1, true), "{:?}", failed(&report));
+}
+
+#[test]
+fn a_piece_of_the_topology_that_cannot_be_set_up_is_named_at_its_line() {
+    let (code, report) =
+        run("nat-invalid-rst", "6.1", |text| text.replace("net.ipv4.ip_forward: 1", "net.ipv4.ip_forwards: 1"));
+    assert_eq!(code, 5);
+    let message = report["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("net.ipv4.ip_forwards on root cannot be set up"), "{message}");
+    assert!(message.contains("net.ipv4.ip_forwards: 1"), "{message}");
+}
