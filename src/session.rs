@@ -18,6 +18,7 @@ mod step;
 mod trigger;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::event::{Cancel, Events};
@@ -84,6 +85,7 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let initramfs = journal.timed("image_ms", |_| image::build(order, packages.as_ref(), &modules))?;
     let symbols = Symbols::read(&kernel.boot_image)?;
     let parts = Parts { kernel: &kernel, initramfs: &initramfs };
+    let started = Instant::now();
     // GDB gets going while QEMU starts, and reads its symbols and resolves the probes while the guest boots: a wrong
     // probe ends the run at once.
     let gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
@@ -97,7 +99,9 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
         .timed("arm_ms", |journal| {
             breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
             armed.take_loaded(journal)?;
-            breakpoints::resume(&mut armed.gdb, order.cancel)
+            breakpoints::resume(&mut armed.gdb, order.cancel)?;
+            journal.time("ready_ms", started.elapsed());
+            Ok(())
         })
         .and_then(|()| journal.timed("trigger_ms", |journal| trigger::run(order, &mut guest, &mut armed, journal)))
         .and_then(|()| journal.timed("capture_ms", |journal| capture.end(&mut guest, &mut armed, journal)));

@@ -6,6 +6,7 @@
 mod kernel;
 mod locals;
 mod measure;
+mod run;
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use kdbg::error::{Error, Result};
 use kdbg::event::Cancel;
 
 /// What can be measured.
-pub(crate) const BENCHES: &str = "kernel, locals";
+pub(crate) const BENCHES: &str = "kernel, locals, run";
 
 /// Runs the benchmark called `what`.
 ///
@@ -23,6 +24,7 @@ pub(crate) fn bench(what: &str, root: &Path, cancel: &Cancel) -> Result<()> {
     match what {
         "kernel" => kernel::bench(root, cancel),
         "locals" => locals::bench(root, cancel),
+        "run" => run::bench(root, cancel),
         _ => Err(Error::usage(format!("there is no benchmark `{what}`")).hint(format!("there is: {BENCHES}"))),
     }
 }
