@@ -24,6 +24,8 @@ pub enum Verb {
     Run(RunArgs),
     /// Build a recipe's kernel, or find it in the cache.
     Build(BuildArgs),
+    /// Sit at a terminal in a recipe's guest, its topology set up.
+    Shell(ShellArgs),
     /// Check, list recipes.
     #[command(subcommand)]
     Recipe(RecipeVerb),
@@ -80,6 +82,26 @@ pub struct BuildArgs {
     /// Print the result as one JSON object.
     #[arg(long)]
     pub json: bool,
+    /// Install the host packages that are missing.
+    #[arg(long)]
+    pub install: bool,
+}
+
+/// `kdbg shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// The recipe whose guest to enter.
+    pub recipe: PathBuf,
+    /// Run this kernel instead of the recipe's: a version, a package, or the path of a tree, an archive or a git
+    /// repository (PATH@REVISION).
+    #[arg(long, value_name = "KERNEL")]
+    pub kernel: Option<String>,
+    /// What executes the guest; auto is KVM where a boot under it has passed, else TCG.
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    pub accel: Accel,
+    /// Boot the guest, even where one that was booted before is saved.
+    #[arg(long)]
+    pub cold: bool,
     /// Install the host packages that are missing.
     #[arg(long)]
     pub install: bool,

@@ -8,6 +8,7 @@ mod explain;
 mod matrix;
 pub mod recipe;
 pub mod run;
+pub mod shell;
 mod table;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ pub fn dispatch(verb: Verb, cancel: &Cancel) -> Result<ExitCode> {
     match verb {
         Verb::Run(args) => run::run(&args, cancel),
         Verb::Build(args) => build::build(&args, cancel).map(|()| ExitCode::SUCCESS),
+        Verb::Shell(args) => shell::shell(&args, cancel),
         Verb::Recipe(RecipeVerb::Check { files }) => recipe::check(&files).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::List { folder }) => recipe::list(&folder).map(|()| ExitCode::SUCCESS),
         Verb::Cache(CacheVerb::List { json }) => cache::list(json).map(|()| ExitCode::SUCCESS),

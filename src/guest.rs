@@ -73,6 +73,7 @@ pub struct Guest {
     qemu: Child,
     qmp: Qmp,
     control: UnixStream,
+    terminal: Option<UnixStream>,
     events: Receiver<GuestEvent>,
     sender: Sender<GuestEvent>,
     client: Option<Client>,
@@ -102,6 +103,7 @@ impl Guest {
         let ports = [listen(&sockets.port(Port::Control))?, listen(&sockets.port(Port::Stdout))?];
         let [control, stdout] = ports;
         let stderr = listen(&sockets.port(Port::Stderr))?;
+        let terminal = machine.terminal.then(|| listen(&sockets.terminal())).transpose()?;
         let console = Log::create(&logs.console)?;
         let messages = Log::create(&logs.qemu)?;
         let args = machine.args(&sockets);
@@ -115,12 +117,17 @@ impl Guest {
         let control = starting.accept(&control, "the agent's control port")?;
         let stdout = starting.accept(&stdout, "the agent's standard output")?;
         let stderr = starting.accept(&stderr, "the agent's standard error")?;
+        let terminal = match terminal {
+            Some(terminal) => Some(starting.accept(&terminal, "the terminal")?),
+            None => None,
+        };
         control.set_write_timeout(Some(TELL)).or_host("set a deadline for the agent's port")?;
         read_control(control.try_clone().or_host("share the agent's port")?, sender.clone());
         read_output(stdout, Stream::Stdout, sender.clone());
         read_output(stderr, Stream::Stderr, sender.clone());
         let qemu = starting.child;
         Ok(Guest { qemu, qmp, control, events, sender, client: None, console, messages, sockets: folder })
+        Ok(Guest { qemu, qmp, control, terminal, events, console, messages, sockets: folder })
     }
 
     /// Waits until the agent waits for scripts.
@@ -210,6 +217,11 @@ impl Guest {
         let listener = listen(&path)?;
         self.qmp.add_port(name, &path, number)?;
         accept(&listener, "QEMU to connect a port")
+    }
+
+    /// The other end of /dev/hvc0, if the machine has it; for whoever asks first.
+    pub fn take_terminal(&mut self) -> Option<UnixStream> {
+        self.terminal.take()
     }
 
     /// Where GDB connects.

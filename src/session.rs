@@ -15,6 +15,7 @@ mod modules;
 mod request;
 mod setup;
 mod step;
+pub mod shell;
 mod trigger;
 
 use std::path::PathBuf;
@@ -84,7 +85,7 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let modules = modules::choose(order, &kernel)?;
     let initramfs = journal.timed("image_ms", |_| image::build(order, packages.as_ref(), &modules))?;
     let symbols = Symbols::read(&kernel.boot_image)?;
-    let parts = Parts { kernel: &kernel, initramfs: &initramfs };
+    let parts = Parts { kernel: &kernel, initramfs: &initramfs, terminal: false };
     let started = Instant::now();
     // GDB gets going while QEMU starts, and reads its symbols and resolves the probes while the guest boots: a wrong
     // probe ends the run at once.

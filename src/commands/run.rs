@@ -31,7 +31,7 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
     let mode = ui::Mode::detect(args.json);
     let (events, screen) = ui::start(mode);
     let cache = Cache::open()?;
-    ensure_host(args, &recipes, &resolved, &cache, &events, cancel)?;
+    ensure_host(args.install, &recipes, &resolved, &cache, &events, cancel)?;
     let run_dir = RunDir::create(&loaded.recipe.name, args.out.as_deref())?;
     let bench = Bench {
         resolved: &resolved,
@@ -57,8 +57,8 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
 }
 
 /// Makes sure that the host has what these recipes need; a kernel that is filed needs no compiler.
-fn ensure_host(
-    args: &RunArgs,
+pub(super) fn ensure_host(
+    install: bool,
     recipes: &[Loaded],
     resolved: &Resolved,
     cache: &Cache,
@@ -72,7 +72,7 @@ fn ensure_host(
     let purposes = [&Purpose::GUEST[..], &purposes_of(&missing)].concat();
     let programs: Vec<&str> = resolved.image.programs().iter().map(|item| item.name).collect();
     let needs = needs_with_image(&purposes, &versions, &programs);
-    check::ensure(&needs, args.install, &System::here(&Cache::place()?), events, cancel)
+    check::ensure(&needs, install, &System::here(&Cache::place()?), events, cancel)
 }
 
 /// Everything that the runs of one command share.
@@ -111,7 +111,7 @@ impl Bench<'_> {
     }
 }
 
-fn find(program: &str) -> Result<PathBuf> {
+pub(super) fn find(program: &str) -> Result<PathBuf> {
     which::which(program).map_err(|_| {
         Error::host(format!("{program} is not on this host"))
             .hint("`kdbg doctor --install` installs it, or run again with --install")

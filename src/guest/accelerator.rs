@@ -80,6 +80,7 @@ pub fn prove(qemu: &Path, boot_image: &Path, initramfs: &Path, cache: &Cache, ca
             memory_mib: 256,
             memory: Memory::Own,
             nic: false,
+            terminal: false,
             boot_image: boot_image.into(),
             initramfs: initramfs.into(),
         };

@@ -52,6 +52,8 @@ pub struct Machine {
     pub memory: Memory,
     /// Whether it has a network card, on a network of its own that leads nowhere.
     pub nic: bool,
+    /// Whether it has a terminal for a person, /dev/hvc0 in the guest.
+    pub terminal: bool,
     /// The stripped vmlinux.
     pub boot_image: PathBuf,
     /// The initramfs.
@@ -76,6 +78,11 @@ impl Sockets<'_> {
     /// Where QEMU's GDB stub listens.
     pub fn gdb(&self) -> PathBuf {
         self.0.join("gdb")
+    }
+
+    /// Where kdbg listens for the guest's terminal.
+    pub fn terminal(&self) -> PathBuf {
+        self.0.join("terminal")
     }
 
     /// Where kdbg listens for one of the agent's ports.
@@ -179,6 +186,10 @@ impl Machine {
             args.option("-netdev", format!("user,id={NETDEV},restrict=on,ipv6=off"));
             args.option("-device", format!("virtio-net-pci,netdev={NETDEV},mac={MAC},romfile=,guest_announce=off"));
         }
+        if self.terminal {
+            args.chardev("terminal", &sockets.terminal(), "server=off");
+            args.option("-device", "virtconsole,chardev=terminal");
+        }
         args.0
     }
 }
@@ -229,6 +240,7 @@ mod tests {
             memory_mib: 256,
             memory: Memory::Own,
             nic: false,
+            terminal: false,
             boot_image: "/k/boot.elf".into(),
             initramfs: "/i/base.cpio".into(),
         }

@@ -185,6 +185,7 @@ mod tests {
             memory_mib: 256,
             memory: Memory::Own,
             nic: false,
+            terminal: false,
             boot_image: "/k/boot.elf".into(),
             initramfs: "/i/base-1.cpio".into(),
         }

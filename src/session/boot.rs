@@ -32,6 +32,8 @@ pub enum Acceleration {
 pub(super) struct Parts<'a> {
     pub(super) kernel: &'a KernelBuild,
     pub(super) initramfs: &'a Path,
+    /// Whether a person will sit at it.
+    pub(super) terminal: bool,
 }
 
 /// A guest on its way up.
@@ -229,7 +231,11 @@ fn machine(order: &Order<'_>, parts: Parts<'_>, accelerator: Accelerator) -> Mac
         cpus: spec.cpus,
         memory_mib: spec.memory.mebibytes,
         memory: Memory::Own,
+<<<<<<< HEAD
         nic: spec.network.mode == NetworkMode::User,
+=======
+        terminal: parts.terminal,
+>>>>>>> f222c26 (kdbg shell: a terminal in a recipe's guest)
         boot_image: parts.kernel.boot_image.clone(),
         initramfs: parts.initramfs.into(),
     }

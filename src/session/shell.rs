@@ -1,0 +1,166 @@
+//! `kdbg shell`: a guest that is set up as a recipe says, with nobody in it but a person at a terminal.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+
+use super::boot::{self, Parts};
+use super::journal::Journal;
+use super::{Order, image, modules, nonce, obtain_kernel, setup};
+use crate::error::{Error, IoContext, Result};
+use crate::guest::{Guest, GuestEvent};
+
+/// What a person types to leave the guest: Ctrl-].
+pub const ESCAPE: u8 = 0x1d;
+/// What a terminal sends when the input ends.
+const END_OF_INPUT: u8 = 0x04;
+
+/// A terminal's size in rows and columns.
+pub type Size = (u16, u16);
+
+/// What comes from the person.
+#[derive(Debug)]
+pub enum Typed {
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// There will be no more.
+    End,
+    /// The terminal has another size now.
+    Resized(Size),
+}
+
+/// A guest with a shell at its terminal.
+#[derive(Debug)]
+pub struct Shell {
+    guest: Guest,
+    terminal: UnixStream,
+    id: String,
+}
+
+/// How it was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The shell ended, with this exit code.
+    Exited(i32),
+    /// By the escape.
+    Escaped,
+}
+
+impl Shell {
+    /// Forks or boots the guest of the order, sets up its topology and starts a shell in it.
+    ///
+    /// # Errors
+    /// As those of a run before its first step.
+    pub fn open(order: &Order<'_>, size: Option<Size>, term: &str) -> Result<Shell> {
+        let mut journal = Journal::new(order);
+        let packages = image::obtain_packages(order)?;
+        let kernel = obtain_kernel(order)?;
+        let modules = modules::choose(order, &kernel)?;
+        let initramfs = image::build(order, packages.as_ref(), &modules)?;
+        let parts = Parts { kernel: &kernel, initramfs: &initramfs, terminal: true };
+        let starting = boot::start(order, parts, &mut journal)?;
+        let mut guest = boot::finish(order, starting, parts, &mut journal)?;
+        setup::run(order, &mut guest)?;
+        let terminal = guest.take_terminal().ok_or_else(|| Error::guest("the guest has no terminal"))?;
+        let id = format!("shell-{:08x}", nonce());
+        guest.run(&id, &script(size, term), None)?;
+        Ok(Shell { guest, terminal, id })
+    }
+
+    /// Carries bytes between the person and the shell until one of them has enough.
+    ///
+    /// # Errors
+    /// The guest died, or `output` cannot be written.
+    pub fn attend(&mut self, input: &Receiver<Typed>, output: &mut impl Write, order: &Order<'_>) -> Result<Left> {
+        let shown = read_all(self.terminal.try_clone().or_host("share the terminal")?);
+        let mut input = input.clone();
+        let mut exited = None;
+        loop {
+            order.cancel.check()?;
+            select! {
+                recv(shown) -> bytes => match bytes {
+                    Ok(bytes) => show(output, &bytes)?,
+                    Err(_) => return Err(self.guest.post_mortem()),
+                },
+                recv(input) -> typed => match typed {
+                    Ok(Typed::Bytes(bytes)) => match bytes.iter().position(|byte| *byte == ESCAPE) {
+                        Some(_) => return Ok(Left::Escaped),
+                        None => self.send(&bytes)?,
+                    },
+                    Ok(Typed::Resized(size)) => {
+                        let id = format!("resize-{:08x}", nonce());
+                        self.guest.run(&id, &resize(size), None)?;
+                    }
+                    Ok(Typed::End) | Err(_) => {
+                        self.send(&[END_OF_INPUT])?;
+                        input = never();
+                    }
+                },
+                recv(self.guest.events()) -> event => match event {
+                    Ok(GuestEvent::Exit(id, code)) if id == self.id => exited = Some(code),
+                    Ok(GuestEvent::Gone) | Err(_) => return Err(self.guest.post_mortem()),
+                    Ok(_) => {}
+                },
+                default(Duration::from_millis(50)) => if let Some(code) = exited {
+                    return Ok(Left::Exited(code));
+                },
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.terminal.write_all(bytes).map_err(|_| self.guest.post_mortem())
+    }
+
+    /// Ends the guest.
+    pub fn close(self) {
+        self.guest.stop();
+    }
+}
+
+fn show(output: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    output.write_all(bytes).and_then(|()| output.flush()).or_host("write to the terminal")
+}
+
+/// A channel of everything that can be read.
+fn read_all(mut from: UnixStream) -> Receiver<Vec<u8>> {
+    let (sender, receiver): (Sender<Vec<u8>>, _) = unbounded();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if sender.send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// What the agent runs: a shell whose controlling terminal is /dev/hvc0, because the step leads a session of its own.
+/// bash where the image has it: dash edits no lines, and busybox's shell takes its own `ip` and `tc` for the real ones.
+fn script(size: Option<Size>, term: &str) -> String {
+    let plain = !term.is_empty() && term.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '+'));
+    let term = if plain { term } else { "dumb" };
+    let size = size.map(resize).unwrap_or_default();
+    format!(
+        "{size}export TERM={term} PS1='guest:\\w# '\ncd /root\nshell=/bin/sh\n[ ! -x /bin/bash ] || shell='/bin/bash --norc'\n\
+         exec $shell -i </dev/hvc0 >/dev/hvc0 2>&1\n"
+    )
+}
+
+fn resize((rows, columns): Size) -> String {
+    format!("stty -F /dev/hvc0 rows {rows} columns {columns}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_hosts_terminal_is_more_than_a_name() {
+        assert!(script(Some((24, 80)), "xterm-256color").starts_with("stty -F /dev/hvc0 rows 24 columns 80\nexport TERM=xterm-256color "));
+        assert!(script(None, "x; reboot").starts_with("export TERM=dumb "));
+    }
+}
