@@ -231,11 +231,8 @@ fn machine(order: &Order<'_>, parts: Parts<'_>, accelerator: Accelerator) -> Mac
         cpus: spec.cpus,
         memory_mib: spec.memory.mebibytes,
         memory: Memory::Own,
-<<<<<<< HEAD
         nic: spec.network.mode == NetworkMode::User,
-=======
         terminal: parts.terminal,
->>>>>>> f222c26 (kdbg shell: a terminal in a recipe's guest)
         boot_image: parts.kernel.boot_image.clone(),
         initramfs: parts.initramfs.into(),
     }

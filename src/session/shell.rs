@@ -143,10 +143,11 @@ fn read_all(mut from: UnixStream) -> Receiver<Vec<u8>> {
 fn script(size: Option<Size>, term: &str) -> String {
     let plain = !term.is_empty() && term.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '+'));
     let term = if plain { term } else { "dumb" };
+    // Once it is open: a terminal that nobody has open forgets its size.
     let size = size.map(resize).unwrap_or_default();
     format!(
-        "{size}export TERM={term} PS1='guest:\\w# '\ncd /root\nshell=/bin/sh\n[ ! -x /bin/bash ] || shell='/bin/bash --norc'\n\
-         exec $shell -i </dev/hvc0 >/dev/hvc0 2>&1\n"
+        "exec </dev/hvc0 >/dev/hvc0 2>&1\n{size}export TERM={term} PS1='guest:\\w# '\ncd /root\n\
+         [ ! -x /bin/bash ] || exec /bin/bash --norc -i\nexec /bin/sh -i\n"
     )
 }
 
@@ -160,7 +161,8 @@ mod tests {
 
     #[test]
     fn nothing_of_the_hosts_terminal_is_more_than_a_name() {
-        assert!(script(Some((24, 80)), "xterm-256color").starts_with("stty -F /dev/hvc0 rows 24 columns 80\nexport TERM=xterm-256color "));
-        assert!(script(None, "x; reboot").starts_with("export TERM=dumb "));
+        let usual = script(Some((24, 80)), "xterm-256color");
+        assert!(usual.contains("\nstty -F /dev/hvc0 rows 24 columns 80\nexport TERM=xterm-256color PS1="), "{usual}");
+        assert!(script(None, "x; reboot").contains("\nexport TERM=dumb PS1="));
     }
 }

@@ -251,6 +251,14 @@ impl Place {
         Some(Running::start(command, self.out(), Reader::Patient))
     }
 
+    /// Starts kdbg with this on its standard input.
+    pub(crate) fn kdbg_reading(&self, args: &[&str], typed: &str) -> Running {
+        let file = self.file("typed", typed);
+        let mut command = self.command(args);
+        command.stdin(File::open(file).unwrap());
+        Running::start(command, self.out(), Reader::Patient)
+    }
+
     /// Starts kdbg; whoever reads its standard output goes away after the first line.
     pub(crate) fn kdbg_into_head(&self, args: &[&str]) -> Running {
         Running::start(self.command(args), self.out(), Reader::GoneAfterALine)

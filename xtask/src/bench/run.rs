@@ -159,7 +159,8 @@ impl Bench<'_> {
         let stacks =
             printed.lines().filter(|line| line.starts_with("#0 ") && line.contains("tcp_v4_send_reset")).count();
         match (ended.status.success(), stacks) {
-            (true, HITS) => Ok(whole),
+            // More: QEMU 7.2 may answer the step off a breakpoint without a step, and GDB then stops there once more.
+            (true, HITS..) => Ok(whole),
             _ => Err(Error::host(format!("{BY_HAND} printed {stacks} stacks, not {HITS}:\n{}", ended.tail(5)))),
         }
     }
