@@ -219,6 +219,18 @@ fn check_place(
 /// Where the probed function is declared, if that is one place.
 fn declaration(gdb: &mut Gdb, point: &ProbePoint, program: &Program<'_>, cancel: &Cancel) -> Result<Option<Place>> {
     let ProbePoint::Function(name) = point else { return Ok(None) };
+    // What GDB's Python knows at once, its command searches all symbols for: a tenth of a second.
+    let name_only = plain_symbol(name);
+    let python = format!(
+        "python f = [f for f in [gdb.lookup_global_symbol('{name_only}')] if f] or gdb.lookup_static_symbols('{name_only}'); \
+         print(*([f[0].line, f[0].symtab.filename] if len(f) == 1 else []))"
+    );
+    if let Answer::Done(_, said) = gdb.ask(&format!("-interpreter-exec console {}", mi::quote(&python)), cancel)?
+        && let Some((line, file)) = said.trim().split_once(' ')
+        && let Ok(line) = line.parse()
+    {
+        return Ok(program.relative(Some(file), Some(file)).map(|file| Place { file, line }));
+    }
     let command = format!("-symbol-info-functions --name ^{}$", plain_symbol(name));
     let Answer::Done(values, _) = gdb.ask(&command, cancel)? else { return Ok(None) };
     let files = values.tuple("symbols").map(|symbols| symbols.tuples("debug")).unwrap_or_default();

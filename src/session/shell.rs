@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
@@ -16,6 +16,9 @@ use crate::guest::{Guest, GuestEvent};
 pub const ESCAPE: u8 = 0x1d;
 /// What a terminal sends when the input ends.
 const END_OF_INPUT: u8 = 0x04;
+
+/// How often the end of the input is told to whoever reads it in the guest.
+const INSIST: Duration = Duration::from_millis(500);
 
 /// A terminal's size in rows and columns.
 pub type Size = (u16, u16);
@@ -76,9 +79,14 @@ impl Shell {
     pub fn attend(&mut self, input: &Receiver<Typed>, output: &mut impl Write, order: &Order<'_>) -> Result<Left> {
         let shown = read_all(self.terminal.try_clone().or_host("share the terminal")?);
         let mut input = input.clone();
-        let mut exited = None;
+        let (mut exited, mut ended): (_, Option<Instant>) = (None, None);
         loop {
             order.cancel.check()?;
+            // Again and again: a shell that only just begins to edit its line drops what was typed before.
+            if ended.is_some_and(|at| at.elapsed() > INSIST) {
+                self.send(&[END_OF_INPUT])?;
+                ended = Some(Instant::now());
+            }
             select! {
                 recv(shown) -> bytes => match bytes {
                     Ok(bytes) => show(output, &bytes)?,
@@ -95,6 +103,7 @@ impl Shell {
                     }
                     Ok(Typed::End) | Err(_) => {
                         self.send(&[END_OF_INPUT])?;
+                        ended = Some(Instant::now());
                         input = never();
                     }
                 },
