@@ -92,8 +92,12 @@ fn the_stack_of_an_interrupt_goes_on_in_what_it_interrupted() {
         .replace("name: rst, at: tcp_v4_send_reset", "name: tick, at: update_process_times, stack: 99, limit: 4");
     let _slot = slot();
     let report = Place::new().run(&text).assert_passed();
-    assert_eq!(report["warnings"], Value::Array(vec![]));
     assert_eq!(probes_of_hits(&report), ["tick"; 4]);
+    // Rarely the timer interrupts assembler code that has no frame; then the stack is cut there, and that is said.
+    let cut = |hit: &&Value| !hit["cut"].is_null();
+    let said =
+        report["warnings"].as_array().unwrap().iter().all(|text| text.as_str().unwrap().contains("is cut at asm_"));
+    assert!(said && report["hits"].as_array().unwrap().iter().filter(cut).count() < 4, "{}", report["warnings"]);
     for hit in report["hits"].as_array().unwrap() {
         let frames = hit["frames"].as_array().unwrap();
         let symbols: Vec<&str> = frames.iter().map(|frame| frame["symbol"].as_str().unwrap()).collect();
@@ -103,7 +107,7 @@ fn the_stack_of_an_interrupt_goes_on_in_what_it_interrupted() {
             || ["entry_", "ret_from_fork", "start_kernel", "asm_"]
                 .iter()
                 .any(|end| symbols.last().is_some_and(|symbol| symbol.starts_with(end)));
-        assert!(whole && hit["cut"].is_null(), "{symbols:?}");
+        assert!(whole, "{symbols:?}");
         let levels = frames.iter().map(|frame| frame["level"].as_u64().unwrap());
         assert!(levels.eq(0..symbols.len() as u64), "{symbols:?}");
     }
