@@ -14,8 +14,8 @@ mod journal;
 mod modules;
 mod request;
 mod setup;
-mod step;
 pub mod shell;
+mod step;
 mod trigger;
 
 use std::path::PathBuf;
