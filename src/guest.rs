@@ -126,8 +126,7 @@ impl Guest {
         read_output(stdout, Stream::Stdout, sender.clone());
         read_output(stderr, Stream::Stderr, sender.clone());
         let qemu = starting.child;
-        Ok(Guest { qemu, qmp, control, events, sender, client: None, console, messages, sockets: folder })
-        Ok(Guest { qemu, qmp, control, terminal, events, console, messages, sockets: folder })
+        Ok(Guest { qemu, qmp, control, terminal, events, sender, client: None, console, messages, sockets: folder })
     }
 
     /// Waits until the agent waits for scripts.

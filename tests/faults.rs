@@ -181,8 +181,9 @@ fn a_step_that_never_ends_is_killed_and_later_steps_are_not_run() {
 fn a_guest_whose_agent_does_not_answer_hangs() {
     let _slot = slot();
     let place = Place::new();
-    let freeze = r#"{ name: freeze, run: "kill -STOP $(pgrep -f 'init agent'); sleep 1000", timeout: 500ms }"#;
-    let report = place.run(&recipe(&[HIT, freeze])).assert_error(5, "guest", &["the guest hangs", "`freeze`", "500ms"]);
+    let freeze =
+        r#"{ name: freeze, run: "kill -STOP $(ps | awk '/[i]nit agent/ { print $1 }'); sleep 1000", timeout: 5s }"#;
+    let report = place.run(&recipe(&[HIT, freeze])).assert_error(5, "guest", &["the guest hangs", "`freeze`", "5s"]);
     assert_eq!(probes_of_hits(&report), ["rst"]);
     assert_eq!(report["trigger"][1]["timed_out"], true);
 }

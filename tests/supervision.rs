@@ -97,7 +97,7 @@ fn a_step_that_ends_the_guest_ends_the_run_and_is_no_crash() {
 
 #[test]
 fn a_guest_that_falls_silent_is_noticed_before_the_timeout_of_the_step() {
-    let freeze = step("kill -STOP $(pgrep -f 'init agent'); sleep 1000");
+    let freeze = step("kill -STOP $(ps | awk '/[i]nit agent/ { print $1 }'); sleep 1000");
     let report = run(&freeze).assert_error(5, "guest", &["the guest hangs", "`act`", "has not said a word for"]);
     assert_eq!(report["trigger"][1]["timed_out"], false);
 }

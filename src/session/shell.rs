@@ -65,7 +65,7 @@ impl Shell {
         let parts = Parts { kernel: &kernel, initramfs: &initramfs, terminal: true };
         let starting = boot::start(order, parts, &mut journal)?;
         let mut guest = boot::finish(order, starting, parts, &mut journal)?;
-        setup::run(order, &mut guest)?;
+        setup::run(order, &mut guest, &mut journal)?;
         let terminal = guest.take_terminal().ok_or_else(|| Error::guest("the guest has no terminal"))?;
         let id = format!("shell-{:08x}", nonce());
         guest.run(&id, &script(size, term), None)?;
