@@ -80,6 +80,14 @@ fn syn_from_outside_shows_the_way_of_the_syn() {
     assert_eq!(probes_of_hits(&report), ["syn", "established"]);
 }
 
+#[test]
+fn rx_path_shows_the_way_of_a_line() {
+    let _slot = slot();
+    let report = Place::new().start_file(&in_repository("recipes/rx-path.yaml")).wait().assert_passed();
+    assert!(probes_of_hits(&report).starts_with(&["readable"]), "{report}");
+    assert_eq!(report["trigger"][1]["stdout"], "hello\n");
+}
+
 fn name_and_ports(forward: &Value) -> (&str, u64, u64) {
     (forward["name"].as_str().unwrap(), forward["guest"].as_u64().unwrap(), forward["host"].as_u64().unwrap())
 }

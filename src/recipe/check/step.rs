@@ -53,10 +53,7 @@ impl Checker<'_, '_> {
                 .help("describe its hosts in `guest.network.topology`, or leave `on` out");
             return;
         };
-        if !topology.names().any(|name| name == host) {
-            let all = format!("the hosts are {}", spelling::listed(topology.names()));
-            self.value(at, format!("step `{step}`: there is no host `{host}`"), "").help(all);
-        }
+        self.host_is_there(at, host, topology, "");
     }
 
     fn client(&mut self, path: &str, step: &StepSpec, to: &str, network: &NetworkSpec) {
