@@ -98,7 +98,7 @@ fn assert_shape(report: &Value) {
     let shapes = [
         (
             report,
-            "schema recipe outcome error kernel machine probes hits trigger captured expectations timings warnings files",
+            "schema recipe outcome error kernel machine probes hits trigger captured incidents expectations timings warnings files",
         ),
         (&report["recipe"], "name about sha256"),
         (&report["kernel"], "version release build_id key vmlinux debuggable"),
