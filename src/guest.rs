@@ -30,6 +30,7 @@ use crate::recipe::types::Exchange;
 use agent::{Demux, Piece, Said};
 use client::Client;
 use console::Log;
+use console::incident::Seen;
 use machine::{Machine, Port, Sockets};
 use qmp::Qmp;
 
@@ -37,6 +38,8 @@ use qmp::Qmp;
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long the guest may take to read a script that is sent to it.
 const TELL: Duration = Duration::from_secs(30);
+/// How long reading what a guest had written may take once it is gone.
+const LAST_READ: Duration = Duration::from_secs(1);
 /// How long a guest may take to boot: a second on a quiet machine under TCG, more on a busy one.
 pub const BOOT: Duration = Duration::from_secs(90);
 
@@ -238,7 +241,7 @@ impl Guest {
     /// # Errors
     /// QEMU does not answer.
     pub fn uses_kvm(&mut self) -> Result<bool> {
-        self.qmp.uses_kvm()
+        self.qmp.uses_kvm().map_err(|error| self.death_or(error))
     }
 
     /// Has a port of the host's loopback lead to the port `guest` of a guest with a network card: `host`, or one that the
@@ -250,12 +253,16 @@ impl Guest {
         self.qmp.forward(host.unwrap_or(0), guest)
     }
 
-    /// Ends the guest and waits until it is gone.
-    pub fn stop(mut self) {
+    /// Ends the guest and waits until it is gone. Gives what its kernel had complained about since [`Guest::news`].
+    pub fn stop(mut self) -> Vec<Seen> {
         self.qmp.quit();
         if self.qemu.wait(Duration::from_millis(500)).is_none() {
             self.qemu.stop();
         }
+        // What it had written is read to its end.
+        let deadline = Instant::now() + LAST_READ;
+        while !matches!(self.events.recv_deadline(deadline), Ok(GuestEvent::Gone) | Err(_)) {}
+        self.console.news(true)
     }
 }
 

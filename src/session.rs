@@ -107,13 +107,13 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
         .and_then(|()| journal.timed("trigger_ms", |journal| trigger::run(order, &mut guest, &mut armed, journal)))
         .and_then(|()| journal.timed("capture_ms", |journal| capture.end(&mut guest, &mut armed, journal)));
     armed.tell_pending(journal);
-    let ended = ended.map_err(|error| guest.cause_of(error));
-    journal.note_incidents(guest.news(true));
-    armed.gdb.stop();
-    guest.stop();
+    let ended = ended.and_then(|()| guest.check_at_the_end()).map_err(|error| guest.cause_of(error));
+    journal.note_incidents(guest.stop());
     capture.close(journal);
-    incidents::decode(journal, &armed.collector.program, &kernel.vmlinux);
-    ended.map_err(|error| incidents::explain(error, journal.incidents()))
+    // GDB without a guest still knows where modules were.
+    incidents::decode(journal, &mut armed, &kernel.vmlinux, order.cancel);
+    armed.gdb.stop();
+    incidents::verdict(ended, journal.incidents())
 }
 
 /// Deletes the journal of a run whose report is written.

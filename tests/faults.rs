@@ -322,6 +322,17 @@ fn a_killed_kdbg_leaves_its_hits_and_nothing_else() {
     assert_eq!((&hits[0]["probe"], &hits[0]["frames"][0]["symbol"]), (&"rst".into(), &"tcp_v4_send_reset".into()));
 }
 
+/// A kdbg that is killed while it starts QEMU: what stands between them finds it gone, and deletes the sockets for it.
+#[test]
+fn a_supervisor_that_starts_too_late_still_cleans_up() {
+    let place = Place::new();
+    let sockets = place.path().join("sockets");
+    fs::create_dir(&sockets).unwrap();
+    let line = ["supervise", "--parent", "1", "--scrub", sockets.to_str().unwrap(), "--", "touch", "started"];
+    place.kdbg(&line).wait().assert_refused(127, &["the parent is gone"]);
+    assert!(!sockets.exists() && !place.path().join("started").exists());
+}
+
 /// `kdbg run … | head -1`, with events and with the summary.
 #[test]
 fn a_reader_that_goes_away_does_not_change_the_run() {

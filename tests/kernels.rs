@@ -114,6 +114,11 @@ trigger:
 {steps}
   - {{ name: load it with its hooks, run: modprobe nf_conntrack enable_hooks=1 }}
   - {{ name: connect to a closed port, run: nc 127.0.0.1 9 < /dev/null, exit: 1 }}
+  - name: warn as the kernel would
+    run: |
+      printf '%s\\n' 'WARNING: CPU: 0 PID: 1 at x' 'Call Trace:' ' <TASK>' ' nf_conntrack_in+0x5/0x600 [nf_conntrack]' \\
+        ' ? tcp_connect+0x5/0xc00' ' </TASK>' '---[ end trace 0 ]---' |
+        while IFS= read -r line; do echo \"<4>$line\" > /dev/kmsg; done
 "
     )
 }
@@ -132,6 +137,11 @@ fn a_probe_in_a_distributions_module_stops_whether_it_was_armed_before_the_modul
             let file = innermost["file"].as_str().unwrap();
             assert_eq!((file, &innermost["offset"]), ("net/netfilter/nf_conntrack_core.c", &0.into()), "{hit}");
         }
+        // A stack that the kernel printed has files and lines too, in the module and outside.
+        let stack = list(&report["incidents"][0]["stack"]).iter().map(|call| (&call["symbol"], &call["file"]));
+        let [first, second] = stack.collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!(first, (&"nf_conntrack_in".into(), &"net/netfilter/nf_conntrack_core.c".into()));
+        assert_eq!(second, (&"tcp_connect".into(), &"net/ipv4/tcp_output.c".into()));
         // The SYN on its way out: the stack goes on from the module into the kernel, and the argument is that packet.
         let first = list(&report["hits"]).iter().find(|hit| hit["probe"] == "seen").unwrap();
         assert!(list(&first["frames"]).iter().any(|frame| frame["symbol"] == "tcp_connect"), "{first}");

@@ -50,6 +50,15 @@ fn what_the_kernel_says_before_it_is_of_no_use_ends_the_run_at_once() {
 }
 
 #[test]
+fn what_the_kernel_says_with_its_last_breath_counts_too() {
+    let _slot = slot();
+    let oops = step("echo '<2>kernel BUG at net/core/dev.c:1!' > /dev/kmsg");
+    let report =
+        Place::new().run(&recipe(&[HIT, &oops])).assert_error(5, "guest", &["kernel BUG at net/core/dev.c:1!"]);
+    assert_eq!((&report["trigger"][1]["exit_code"], report["incidents"].as_array().unwrap().len()), (&0.into(), 1));
+}
+
+#[test]
 fn the_stack_of_a_panic_is_told_with_files_and_lines() {
     let ended = run(&step("echo c > /proc/sysrq-trigger"));
     let place = "sysrq_handle_crash  drivers/tty/sysrq.c:";

@@ -125,9 +125,11 @@ impl Program<'_> {
         known.or_else(relative).map(|path| path.trim_start_matches("./").to_string())
     }
 
-    /// A path from the debug information, relative to the tree. Distributions cut the tree's place off at `/./`.
+    /// A path from the debug information, with the folder that the compiler ran in before it, relative to the tree.
     pub fn source(&self, path: &str) -> Option<String> {
-        self.relative(Some(path), path.split_once("/./").map(|(_, rest)| rest))
+        // Debian's objects are in a folder of its tree: `debian/build/build_amd64_none_cloud-amd64`.
+        let debian = path.split_once("debian/build/").and_then(|(_, rest)| rest.split_once('/'));
+        self.relative(Some(debian.map_or(path, |(_, rest)| rest)), None)
     }
 
     /// Whether `address` is the first of a function.

@@ -1,9 +1,13 @@
-//! Which lines of the source an address is of, by vmlinux's debug information alone: for what is left when there is no
-//! guest any more that GDB could ask.
+//! Which lines of the source an address is of, when there may be no guest any more. For the kernel's own code vmlinux's debug
+//! information tells, functions that were inlined included; for a module's, GDB, which was told where the module is.
 
 use std::path::Path;
 
 use addr2line::Loader;
+
+use super::answer::Answer;
+use super::client::Gdb;
+use crate::event::Cancel;
 
 /// The debug information of a kernel.
 pub struct Lines(Loader);
@@ -41,5 +45,34 @@ impl Lines {
             lines.push(Line { function, file, line });
         }
         lines
+    }
+}
+
+/// The line of a module's code, as GDB knows it; none if it does not, or is gone.
+pub fn of_module(gdb: &mut Gdb, address: u64, cancel: &Cancel) -> Option<Line> {
+    let command = format!("-interpreter-exec console \"info line *{address:#x}\"");
+    match gdb.ask(&command, cancel) {
+        // What it had said of its own accord before may come with it.
+        Ok(Answer::Done(_, said)) => said.lines().find_map(parse),
+        Ok(Answer::Refused(_)) | Err(_) => None,
+    }
+}
+
+/// `Line 12 of "net/x.c" starts at address …`
+fn parse(said: &str) -> Option<Line> {
+    let (line, rest) = said.strip_prefix("Line ")?.split_once(" of \"")?;
+    let (file, _) = rest.split_once('"')?;
+    Some(Line { function: None, file: Some(file.into()), line: line.parse().ok() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gdb_says_of_a_line_is_read() {
+        let line = Line { function: None, file: Some("net/x.c".into()), line: Some(12) };
+        assert_eq!(parse("Line 12 of \"net/x.c\" starts at address 0x1 <x+1> and ends at 0x2.\n"), Some(line));
+        assert_eq!(parse("No line number information available for address 0x1\n"), None);
     }
 }

@@ -62,10 +62,14 @@ impl Symbols {
         self.kernel.containing(address).or_else(|| self.modules.values().find_map(|module| module.containing(address)))
     }
 
-    /// Where the kernel's function of this name begins; of several, the one whose size is nearest to `size`, which may
-    /// have the padding behind it counted in.
-    pub fn start_of(&self, name: &str, size: u64) -> Option<u64> {
-        let named = self.kernel.functions.iter().filter(|function| function.name == name);
+    /// Where the function of this name begins, in a module or in the kernel itself; of several, the one whose size is
+    /// nearest to `size`, which may have the padding behind it counted in.
+    pub fn start_of(&self, module: Option<&str>, name: &str, size: u64) -> Option<u64> {
+        let table = match module {
+            Some(module) => self.modules.get(module)?,
+            None => &self.kernel,
+        };
+        let named = table.functions.iter().filter(|function| function.name == name);
         named.min_by_key(|function| function.size.abs_diff(size)).map(|function| function.start)
     }
 
@@ -179,7 +183,7 @@ mod tests {
             [Some(0x100), Some(0x120), None, Some(0x140), None]
         );
         assert_eq!([start(0x21f), start(0x220), start(0x30f), start(0x310)], [Some(0x210), None, Some(0x300), None]);
-        assert_eq!([symbols.start_of("tcp_v4_rcv", 0x30), symbols.start_of("nosuch", 1)], [Some(0x100), None]);
+        assert_eq!([None, Some("veth")].map(|module| symbols.start_of(module, "veth_xmit", 0x30)), [None, Some(0x300)]);
         assert!(symbols.containing(0x121).unwrap().is("__x64_sys_connect"));
         assert!(symbols.containing(0x201).unwrap().is("skb_put"));
     }

@@ -24,9 +24,20 @@ impl Guest {
         self.console.is_lost(LAST_WORDS)
     }
 
-    /// What the kernel complained about since this was asked last; `is_over` when the guest will say no more.
-    pub fn news(&self, is_over: bool) -> Vec<Seen> {
-        self.console.news(is_over)
+    /// [`Guest::check`] when all is done: waits for the rest of what is fatal.
+    ///
+    /// # Errors
+    /// As [`Guest::check`].
+    pub fn check_at_the_end(&mut self) -> Result<()> {
+        while self.console.fatal().is_some() && !self.is_lost() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.check()
+    }
+
+    /// What the kernel complained about since this was asked last, and said all of.
+    pub fn news(&self) -> Vec<Seen> {
+        self.console.news(false)
     }
 
     /// The better explanation of `error`: when the guest is dead, that is why GDB or a socket failed.

@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -51,32 +51,41 @@ fn run(order: &Order) -> io::Result<ExitStatus> {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     let parent = Pid::from_raw(order.parent).ok_or_else(|| io::Error::other("no parent process id"))?;
-    let parent_fd = pidfd_open(parent, PidfdFlags::empty())?;
-    if getppid() != Some(parent) {
+    let parent_fd = pidfd_open(parent, PidfdFlags::empty());
+    let (Ok(parent_fd), true) = (parent_fd, getppid() == Some(parent)) else {
+        scrub(order);
         return Err(io::Error::other("the parent is gone"));
-    }
+    };
     let (program, args) = order.command.split_first().ok_or_else(|| io::Error::other("no program"))?;
     let mut child = Command::new(program).args(args).spawn()?;
     let child_pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let child_fd = pidfd_open(child_pid.ok_or_else(|| io::Error::other("no child process id"))?, PidfdFlags::empty())?;
     wait_for_either(&child_fd, &parent_fd)?;
-    if !ended(&child_fd) {
-        end_group(&mut child, &child_fd, order.scrub.as_deref());
+    match (ended(&child_fd), ended(&parent_fd)) {
+        (false, _) => end_group(&mut child, &child_fd, order),
+        // Both at once.
+        (true, true) => scrub(order),
+        (true, false) => {}
     }
     child.wait()
 }
 
 /// kdbg is gone: ends everything in this group, itself at the very last.
-fn end_group(child: &mut Child, child_fd: &OwnedFd, scrub: Option<&Path>) {
+fn end_group(child: &mut Child, child_fd: &OwnedFd, order: &Order) {
     let _ = kill_current_process_group(Signal::TERM);
     let _ = wait(&[child_fd.as_fd()], Some(GRACE));
     // Reaped here: where process 1 is not an init, nobody else would.
     let _ = child.kill();
     let _ = child.wait();
-    if let Some(directory) = scrub {
+    scrub(order);
+    let _ = kill_current_process_group(Signal::KILL);
+}
+
+/// Deletes what only kdbg would have deleted.
+fn scrub(order: &Order) {
+    if let Some(directory) = &order.scrub {
         let _ = std::fs::remove_dir_all(directory);
     }
-    let _ = kill_current_process_group(Signal::KILL);
 }
 
 fn wait_for_either(child: &OwnedFd, parent: &OwnedFd) -> io::Result<()> {

@@ -230,7 +230,7 @@ impl<'a> Journal<'a> {
     }
 
     /// Replaces the stacks of all incidents by what `decode` makes of them.
-    pub(crate) fn decode_incidents(&mut self, decode: impl Fn(&[Traced]) -> Vec<Call>) {
+    pub(crate) fn decode_incidents(&mut self, mut decode: impl FnMut(&[Traced]) -> Vec<Call>) {
         for (incident, trace) in self.report.incidents.iter_mut().zip(&self.traces) {
             incident.stack = decode(trace);
         }

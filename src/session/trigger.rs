@@ -102,7 +102,7 @@ impl Watch<'_, '_, '_, '_> {
                 default(TICK) => {}
             }
             self.serve_stops(running)?;
-            self.journal.note_incidents(self.guest.news(false));
+            self.journal.note_incidents(self.guest.news());
             self.guest.check()?;
             self.check_heartbeat(running)?;
             self.check_time(running)?;
