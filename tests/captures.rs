@@ -10,9 +10,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::{Block, PcapNgReader};
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
+use support::packets::{Packet, RST};
 use support::{AFTERMATH, HIT, LONG, Place, Running, slot, wait_until};
 
 /// How long fetching and building a kernel may take on a slow machine.
@@ -64,33 +64,21 @@ enum Kind {
     Rst,
 }
 
-/// The kind of an Ethernet frame; none for what a network says by itself.
-fn kind(frame: &[u8]) -> Option<Kind> {
-    let ip = frame.strip_prefix(&frame[..12])?.strip_prefix(&[0x08, 0x00])?;
-    let payload = &ip[usize::from(ip[0] & 15) * 4..];
-    match (ip[9], payload[0], payload[payload.len().min(13)..].first()) {
-        (1, 8, _) => Some(Kind::EchoRequest),
-        (1, 0, _) => Some(Kind::EchoReply),
-        (6, _, Some(flags)) if flags & 0x04 != 0 => Some(Kind::Rst),
-        (6, _, Some(0x02)) => Some(Kind::Syn),
-        other => panic!("{other:?} in {frame:x?}"),
+/// The kind of a packet; none for what a network says by itself.
+fn kind(packet: &Packet) -> Option<Kind> {
+    match (packet.ip()?, packet.tcp()) {
+        ((1, icmp), _) if icmp[0] == 8 => Some(Kind::EchoRequest),
+        ((1, icmp), _) if icmp[0] == 0 => Some(Kind::EchoReply),
+        (_, Some((.., flags))) if flags & RST != 0 => Some(Kind::Rst),
+        (_, Some((.., 0x02))) => Some(Kind::Syn),
+        _ => panic!("{:x?}", packet.frame),
     }
 }
 
 /// The packets of packets.pcapng in their order: where, what, and when, since 1970.
-fn packets(out: &Path) -> Vec<(&'static str, Kind, Duration)> {
-    let mut reader = PcapNgReader::new(File::open(out.join("packets.pcapng")).unwrap()).unwrap();
-    let mut packets = Vec::new();
-    let interfaces = ["server:eth0", "root:lo", "client:eth0"];
-    while let Some(block) = reader.next_block() {
-        if let Block::EnhancedPacket(packet) = block.unwrap() {
-            let kind = kind(&packet.data);
-            packets.extend(kind.map(|kind| (interfaces[packet.interface_id as usize], kind, packet.timestamp)));
-        }
-    }
-    let named: Vec<String> = reader.interfaces().iter().map(|interface| format!("{:?}", interface.options)).collect();
-    assert!(named.iter().zip(interfaces).all(|(options, name)| options.contains(name)), "{named:?}");
-    packets
+fn packets(out: &Path) -> Vec<(String, Kind, Duration)> {
+    let packets = support::packets::packets(out);
+    packets.into_iter().filter_map(|packet| Some((packet.interface.clone(), kind(&packet)?, packet.time))).collect()
 }
 
 /// What crossed the cable, at both of its ends, when the client has pinged the server.
@@ -101,8 +89,8 @@ const PING: [(&str, Kind); 4] = [
     ("client:eth0", Kind::EchoReply),
 ];
 
-fn without_times(packets: &[(&'static str, Kind, Duration)]) -> Vec<(&'static str, Kind)> {
-    packets.iter().map(|(interface, kind, _)| (*interface, *kind)).collect()
+fn without_times(packets: &[(String, Kind, Duration)]) -> Vec<(&str, Kind)> {
+    packets.iter().map(|(interface, kind, _)| (interface.as_str(), *kind)).collect()
 }
 
 /// The files of captures that are not merged.
@@ -154,7 +142,8 @@ fn captured_ping(place: &Place) -> Option<(File, Running)> {
         let mut pcap = PcapReader::new(spool).ok()?;
         let mut kinds = Vec::new();
         while let Some(Ok(packet)) = pcap.next_raw_packet() {
-            kinds.extend(kind(&packet.data));
+            let (interface, frame) = (interface.to_owned(), packet.data.into_owned());
+            kinds.extend(kind(&Packet { interface, time: Duration::ZERO, frame }));
         }
         (kinds == [Kind::EchoRequest, Kind::EchoReply]).then_some(())
     };
@@ -195,7 +184,7 @@ fn a_capture_that_a_step_ends_is_said() {
         report["warnings"],
         json!(["the capture on server:eth0 ended before the trigger did: its tcpdump is gone"])
     );
-    let left = packets(&place.out()).into_iter().filter(|(interface, ..)| *interface == "client:eth0");
+    let left = packets(&place.out()).into_iter().filter(|(interface, ..)| interface == "client:eth0");
     assert_eq!(left.count(), 4);
 }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod builds;
 pub(crate) mod kernel;
+pub(crate) mod packets;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
