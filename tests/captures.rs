@@ -12,8 +12,8 @@ use std::time::Duration;
 use pcap_file::pcap::PcapReader;
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
-use support::packets::{Packet, RST};
-use support::{AFTERMATH, HIT, LONG, Place, Running, slot, wait_until};
+use support::packets::{Packet, RST, SYN};
+use support::{AFTERMATH, HIT, LONG, Place, Running, skip, slot, wait_until};
 
 /// How long fetching and building a kernel may take on a slow machine.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
@@ -41,14 +41,14 @@ const REFUSED: &str = "  - { name: refused, run: socat - TCP:10.9.0.2:9 < /dev/n
 /// Starts a run, and has a slot for it, if this machine can have the image and the kernel.
 fn start(place: &Place, steps: &str) -> Option<(File, Running)> {
     if which::which("apt-get").is_err() {
-        eprintln!("skipped: the image net takes Debian packages, and this host has no apt");
+        skip("the image net takes Debian packages, and this host has no apt");
         return None;
     }
     let recipe = format!("{HEAD}{steps}");
     let file = place.file("test.yaml", &recipe);
     let built = place.kdbg(&["build", file.to_str().unwrap()]).wait_within(LIMIT);
     if built.stderr.contains("no source of Linux") {
-        eprintln!("skipped: {}", built.stderr);
+        skip(&built.stderr);
         return None;
     }
     built.assert_code(0);
@@ -70,7 +70,7 @@ fn kind(packet: &Packet) -> Option<Kind> {
         ((1, icmp), _) if icmp[0] == 8 => Some(Kind::EchoRequest),
         ((1, icmp), _) if icmp[0] == 0 => Some(Kind::EchoReply),
         (_, Some((.., flags))) if flags & RST != 0 => Some(Kind::Rst),
-        (_, Some((.., 0x02))) => Some(Kind::Syn),
+        (_, Some((.., SYN))) => Some(Kind::Syn),
         _ => panic!("{:x?}", packet.frame),
     }
 }

@@ -7,14 +7,16 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::packets::{ACK, Packet, RST, SYN, packets};
 use support::{Place, in_repository, slot};
 
 /// The kernels may have to be built.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// Runs a recipe of the repository, changed by `change`, on this kernel; gives the exit code and the report.
+/// Runs a recipe of the repository, changed by `change`, on this kernel; gives the exit code, the report, and what it
+/// has captured.
 #[track_caller]
-fn run(name: &str, kernel: &str, change: impl Fn(String) -> String) -> (i32, Value) {
+fn run(name: &str, kernel: &str, change: impl Fn(String) -> String) -> (i32, Value, Vec<Packet>) {
     let _slot = slot();
     let place = Place::new();
     let text = fs::read_to_string(in_repository(&format!("recipes/{name}.yaml"))).unwrap();
@@ -22,7 +24,9 @@ fn run(name: &str, kernel: &str, change: impl Fn(String) -> String) -> (i32, Val
     let args = ["run", "test.yaml", "--kernel", kernel, "--accel", "tcg", "--out", "out", "--json"];
     let ended = place.kdbg(&args).wait_within(LIMIT);
     place.assert_nothing_left();
-    (ended.code.unwrap(), ended.report())
+    let report = ended.report();
+    let captured = report["files"].get("packets").map(|_| packets(&place.out()));
+    (ended.code.unwrap(), report, captured.unwrap_or_default())
 }
 
 fn unchanged(text: String) -> String {
@@ -43,10 +47,23 @@ fn failed(report: &Value) -> Vec<&str> {
     all.filter(|one| one["passed"] == false).map(|one| one["text"].as_str().unwrap()).collect()
 }
 
+/// What crossed an interface but for the connection itself: resets, and segments by how far they are from the server's first
+/// sequence number.
+fn odd_segments(captured: &[Packet], interface: &str) -> Vec<String> {
+    let segments = || captured.iter().filter(|packet| packet.interface == interface).filter_map(Packet::tcp);
+    let (_, _, first, _) = segments().find(|(source, .., flags)| (*source, *flags) == (9000, SYN | ACK)).unwrap();
+    let odd = segments().filter_map(|(source, _, sequence, flags)| {
+        let away = sequence.wrapping_sub(first).cast_signed();
+        let is_odd = source == 9000 && away.abs() > 1_000_000;
+        if flags & RST != 0 { Some("reset".into()) } else { is_odd.then(|| away.to_string()) }
+    });
+    odd.collect()
+}
+
 #[test]
 fn a_segment_above_the_window_goes_around_nat_and_the_router_resets_the_connection() {
     for kernel in ["6.1", "6.12"] {
-        let (code, report) = run("nat-invalid-rst", kernel, unchanged);
+        let (code, report, captured) = run("nat-invalid-rst", kernel, unchanged);
         assert_eq!((code, failed(&report)), (0, Vec::new()), "{kernel}");
         let hits = report["hits"].as_array().unwrap();
         let probes: Vec<&str> = hits.iter().map(|hit| hit["probe"].as_str().unwrap()).collect();
@@ -55,6 +72,14 @@ fn a_segment_above_the_window_goes_around_nat_and_the_router_resets_the_connecti
         assert!(reason["value"].as_str().unwrap().contains("SEQ is over upper bound"), "{reason}");
         let logged = report["trigger"].as_array().unwrap().iter().find(|step| step["name"] == "what the router logged");
         assert_eq!(logged.unwrap()["stdout"].as_str().unwrap().matches("INVALID IN=outer").count(), 2);
+        let below = ["-1000000000", "-2000000000"];
+        let above = ["1000000000", "reset", "2000000000", "reset"];
+        for outside in ["root:outer", "server:eth0"] {
+            assert_eq!(odd_segments(&captured, outside), [&below[..], &above].concat(), "{kernel} {outside}");
+        }
+        for inside in ["root:port0", "client:eth0"] {
+            assert_eq!(odd_segments(&captured, inside), below, "{kernel} {inside}");
+        }
     }
 }
 
@@ -62,7 +87,7 @@ fn a_segment_above_the_window_goes_around_nat_and_the_router_resets_the_connecti
 fn a_liberal_conntrack_cures_it_and_without_the_cure_the_recipe_fails() {
     assert_eq!(run("nat-invalid-liberal", "6.1", unchanged).0, 0);
     let cure = ", net.netfilter.nf_conntrack_tcp_be_liberal: 1";
-    let (code, report) = run("nat-invalid-liberal", "6.1", without(cure));
+    let (code, report, _) = run("nat-invalid-liberal", "6.1", without(cure));
     assert_eq!((code, failed(&report).contains(&"probe `rst` has no hits")), (1, true), "{:?}", failed(&report));
 }
 
@@ -70,13 +95,13 @@ fn a_liberal_conntrack_cures_it_and_without_the_cure_the_recipe_fails() {
 fn dropping_what_is_invalid_cures_it_and_without_the_cure_the_recipe_fails() {
     assert_eq!(run("nat-invalid-drop", "6.1", unchanged).0, 0);
     let cure = "      iptables -A INPUT -m conntrack --ctstate INVALID -j DROP\n";
-    let (code, report) = run("nat-invalid-drop", "6.1", without(cure));
+    let (code, report, _) = run("nat-invalid-drop", "6.1", without(cure));
     assert_eq!((code, failed(&report).contains(&"probe `rst` has no hits")), (1, true), "{:?}", failed(&report));
 }
 
 #[test]
 fn a_piece_of_the_topology_that_cannot_be_set_up_is_named_at_its_line() {
-    let (code, report) =
+    let (code, report, _) =
         run("nat-invalid-rst", "6.1", |text| text.replace("net.ipv4.ip_forward: 1", "net.ipv4.ip_forwards: 1"));
     assert_eq!(code, 5);
     let message = report["error"]["message"].as_str().unwrap();

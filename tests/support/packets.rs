@@ -17,8 +17,10 @@ pub(crate) struct Packet {
     pub(crate) frame: Vec<u8>,
 }
 
-/// A flag of TCP.
+/// Flags of TCP.
+pub(crate) const SYN: u8 = 0x02;
 pub(crate) const RST: u8 = 0x04;
+pub(crate) const ACK: u8 = 0x10;
 
 impl Packet {
     /// The protocol that IPv4 carries, and what of it there is.
