@@ -6,6 +6,7 @@
 mod arm;
 mod boot;
 mod capture;
+mod files;
 mod heartbeat;
 mod image;
 mod incidents;
@@ -105,7 +106,8 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
             Ok(())
         })
         .and_then(|()| journal.timed("trigger_ms", |journal| trigger::run(order, &mut guest, &mut armed, journal)))
-        .and_then(|()| journal.timed("capture_ms", |journal| capture.end(&mut guest, &mut armed, journal)));
+        .and_then(|()| journal.timed("capture_ms", |journal| capture.end(&mut guest, &mut armed, journal)))
+        .and_then(|()| files::bring_back(order, &mut guest, &mut armed, capture.has_let_go(), journal));
     armed.tell_pending(journal);
     let ended = ended.and_then(|()| guest.check_at_the_end()).map_err(|error| guest.cause_of(error));
     journal.note_incidents(guest.stop());

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -165,4 +166,23 @@ fn four_runs_of_two_recipes_at_once_are_reported_apart() {
     // One guest was booted for all of them.
     assert_eq!(place.cached("templates").len(), 1);
     place.assert_nothing_left();
+}
+
+#[test]
+fn files_that_steps_name_are_brought_back_and_those_that_are_not_there_are_told() {
+    let make = "head -c 3000000 /dev/urandom >'/tmp/a b.bin'; sha256sum <'/tmp/a b.bin'";
+    let text = recipe(&[&format!("{{ name: make, run: \"{make}\", fetch: [/tmp/a b.bin, /tmp/none, /proc] }}"), HIT]);
+    let _slot = slot();
+    let place = Place::new();
+    let report = place.run(&text).assert_passed();
+    let bytes = fs::read(place.out().join("files/a b.bin")).unwrap();
+    let printed = report["trigger"][0]["stdout"].as_str().unwrap();
+    assert_eq!(printed.split(' ').next().unwrap(), kdbg::digest::sha256(&bytes));
+    assert_eq!(report["files"]["files/a b.bin"], "files/a b.bin");
+    let warnings = report["warnings"].to_string();
+    for why in ["/tmp/none of step `make` was not brought back: there is no such file", "/proc of step `make` was not"]
+    {
+        assert!(warnings.contains(why), "{warnings}");
+    }
+    assert_eq!(fs::read_dir(place.out().join("files")).unwrap().count(), 1);
 }

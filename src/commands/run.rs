@@ -156,6 +156,8 @@ fn files(run_dir: &RunDir) -> BTreeMap<String, String> {
         "packets.pcapng",
         "kdbg.lock.yaml",
     ];
+    let fetched = std::fs::read_dir(run_dir.file("files")).into_iter().flatten().flatten();
+    let fetched = fetched.map(|entry| format!("files/{}", entry.file_name().to_string_lossy()));
     let there = sometimes.into_iter().filter(|name| run_dir.file(name).is_file());
     always
         .into_iter()
@@ -165,5 +167,6 @@ fn files(run_dir: &RunDir) -> BTreeMap<String, String> {
             let key = if name == "report.md" { "markdown".into() } else { key };
             (key, name.to_string())
         })
+        .chain(fetched.map(|path| (path.clone(), path)))
         .collect()
 }

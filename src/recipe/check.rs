@@ -38,6 +38,7 @@ pub(super) fn check(recipe: &Recipe, outline: &Outline<'_>) -> Vec<Diagnostic> {
         checker.name("step", &format!("trigger[{index}].name"), &step.name, &mut names);
         checker.step(&format!("trigger[{index}]"), step, &recipe.guest.network);
     }
+    checker.fetched(&recipe.trigger);
     for (index, expect) in recipe.expect.iter().enumerate() {
         checker.expectation(&format!("expect[{index}]"), expect, &recipe.probes);
     }

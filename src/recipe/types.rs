@@ -147,6 +147,9 @@ pub struct StepSpec {
     /// The host of the topology that it runs on.
     #[serde(default)]
     pub on: Option<String>,
+    /// Files of the guest that are brought into the run directory when the trigger is over.
+    #[serde(default)]
+    pub fetch: Vec<String>,
     /// The exit code it must end with.
     #[serde(default)]
     pub exit: i32,
@@ -163,6 +166,11 @@ pub struct Exchange {
     pub send: Option<String>,
     /// A text that must be in what comes back, after what the exchange before has found.
     pub expect: Option<String>,
+}
+
+/// What a path of the guest is called in the run directory.
+pub fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 impl StepSpec {

@@ -71,6 +71,11 @@ impl<'a> Capture<'a> {
         Ok(capture)
     }
 
+    /// Whether [`end`](Capture::end) lets go of the guest.
+    pub(super) fn has_let_go(&self) -> bool {
+        !self.taps.is_empty()
+    }
+
     /// Lets go of the guest, so that no probe stops it, and ends the captures in it. What goes wrong is a warning: the
     /// run has what it is for.
     ///

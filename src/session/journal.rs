@@ -236,6 +236,11 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// How many steps have been run.
+    pub(crate) fn steps(&self) -> usize {
+        self.report.trigger.len()
+    }
+
     pub(crate) fn step(&mut self, step: StepResult) {
         self.report.trigger.push(step);
     }

@@ -1,10 +1,11 @@
 //! The guest's network, set up before the probes are armed: its network card and topology, then the ports that lead to it.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::journal::Journal;
 use super::{Order, nonce};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::guest::topology::{self, Piece};
 use crate::guest::{Guest, GuestEvent, Stream};
 use crate::recipe::network::{Forward, NIC, NIC_ADDRESS, NetworkMode, NetworkSpec, Port};
@@ -63,12 +64,23 @@ fn closed(order: &Order<'_>, name: &str, asked: Option<u16>, said: &str) -> Erro
 /// Runs a script to its end; gives its exit code and what it wrote to standard error. `failed` says what did not happen
 /// if it does not end.
 pub(super) fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str, failed: &str) -> Result<(i32, String)> {
+    run_script_into(order, guest, script, failed, &mut std::io::sink())
+}
+
+/// As [`run_script`]; what the script writes to standard output goes to `stdout`.
+pub(super) fn run_script_into(
+    order: &Order<'_>,
+    guest: &mut Guest,
+    script: &str,
+    failed: &str,
+    stdout: &mut impl Write,
+) -> Result<(i32, String)> {
     let id = format!("setup-{:08x}", nonce());
     guest.run(&id, script, None)?;
     let deadline = Instant::now() + PATIENCE;
-    let (mut stderr, mut exit, mut is_read) = (Vec::new(), None, false);
+    let (mut stderr, mut exit, mut open_streams) = (Vec::new(), None, 2);
     loop {
-        if let (Some(code), true) = (exit, is_read) {
+        if let (Some(code), 0) = (exit, open_streams) {
             return Ok((code, String::from_utf8_lossy(&stderr).into_owned()));
         }
         order.cancel.check()?;
@@ -76,7 +88,8 @@ pub(super) fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str, fai
         match guest.events().recv_timeout(Duration::from_millis(20)) {
             Ok(GuestEvent::Gone) => return Err(guest.post_mortem()),
             Ok(GuestEvent::Output(Stream::Stderr, bytes)) => stderr.extend(bytes),
-            Ok(GuestEvent::OutputEnd(Stream::Stderr, ended)) => is_read |= ended == id,
+            Ok(GuestEvent::Output(Stream::Stdout, bytes)) => stdout.write_all(&bytes).or_host("write what came")?,
+            Ok(GuestEvent::OutputEnd(_, ended)) if ended == id => open_streams -= 1,
             Ok(GuestEvent::Exit(ended, code)) if ended == id => exit = Some(code),
             _ if Instant::now() >= deadline => {
                 let patience = humantime::format_duration(PATIENCE);

@@ -1,10 +1,12 @@
 //! What makes no sense in a step of the trigger: a script that is none, a host that is not there, a client that does not know
 //! where to.
 
+use std::collections::BTreeMap;
+
 use super::Checker;
 use crate::recipe::network::NetworkSpec;
 use crate::recipe::topology::TopologySpec;
-use crate::recipe::types::StepSpec;
+use crate::recipe::types::{StepSpec, file_name};
 use crate::spelling;
 
 impl Checker<'_, '_> {
@@ -22,6 +24,24 @@ impl Checker<'_, '_> {
         }
         if step.timeout.is_zero() {
             self.value(&format!("{path}.timeout"), format!("step `{name}` gets no time"), "must be more than nothing");
+        }
+    }
+
+    /// Files of the guest that come to lie beside each other.
+    pub(super) fn fetched(&mut self, steps: &[StepSpec]) {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for (index, step) in steps.iter().enumerate() {
+            for (place, file) in step.fetch.iter().enumerate() {
+                let at = format!("trigger[{index}].fetch[{place}]");
+                let name = file_name(file);
+                if !file.starts_with('/') || file.chars().any(char::is_control) || matches!(name, "" | "." | "..") {
+                    let message = format!("step `{}`: `{file}` is not the path of a file in the guest", step.name);
+                    self.value(&at, message, "").help("write it from the root, like `/tmp/trace.dat`");
+                } else if let Some(other) = seen.insert(name, file) {
+                    let message = format!("step `{}`: `{other}` comes back as `files/{name}` too", step.name);
+                    self.value(&at, message, "second time").help("let one of them have another name in the guest");
+                }
+            }
         }
     }
 

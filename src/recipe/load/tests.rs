@@ -284,6 +284,15 @@ fn what_is_debuggable_lies_in_the_tree() {
 }
 
 #[test]
+fn files_that_cannot_be_brought_back() {
+    let step = "    exit: 1\n    timeout: 10s\n";
+    let with = |fetch: &str| format!("{step}    fetch: {fetch}\n");
+    let cases = [with("[tmp/x]"), with("[/tmp/]"), with("[/tmp/x, /x]"), with("/tmp/x")];
+    let cases: Vec<(&str, &str)> = cases.iter().map(|case| (step, case.as_str())).collect();
+    insta::assert_snapshot!(gallery(&cases));
+}
+
+#[test]
 fn topologies_that_make_no_sense() {
     let network = |topology: &str| {
         format!(

@@ -30,6 +30,7 @@ fn recipe(expect: ExpectSpec) -> Recipe {
             send: None,
             expect: None,
             then: Vec::new(),
+            fetch: Vec::new(),
             exit: 1,
             timeout: std::time::Duration::from_secs(10),
         }],
