@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::event::{Events, Phase};
+use crate::event::{Cancel, Events, Phase};
 use crate::package::Set;
 use crate::recipe::Image;
 use crate::recipe::resolve::Item;
@@ -55,7 +55,13 @@ pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events) -> Result<
         let mut tree = without_packages(contents)?;
         let folder = cache.path("images").join(format!("{name}-{}", key(&tree, contents.packages)));
         let archive = folder.join(ARCHIVE);
-        if cache.hold(&folder) && seal::damage(&folder).is_none() {
+        let is_filed = || cache.hold(&folder) && seal::damage(&folder).is_none();
+        if is_filed() {
+            return Ok((archive, format!("{name} cached")));
+        }
+        // Of several who want it, the others find what the first one files; that takes no longer than writing it.
+        let _lock = cache.lock("images", &Cancel::default(), || {})?;
+        if is_filed() {
             return Ok((archive, format!("{name} cached")));
         }
         if let Some(set) = contents.packages {
