@@ -186,3 +186,21 @@ fn files_that_steps_name_are_brought_back_and_those_that_are_not_there_are_told(
     }
     assert_eq!(fs::read_dir(place.out().join("files")).unwrap().count(), 1);
 }
+
+#[test]
+fn a_step_without_the_time_to_start_is_killed_all_the_same() {
+    let _slot = slot();
+    let ended = Place::new().run(&recipe(&["{ name: short, run: sleep 1000, timeout: 1ms }"]));
+    ended.assert_code(1);
+    assert_eq!(ended.report()["trigger"][0]["timed_out"], true, "{ended}");
+}
+
+#[test]
+fn what_a_shell_complains_of_is_the_same_in_every_run() {
+    let said = || {
+        let _slot = slot();
+        let ended = Place::new().run(&recipe(&["{ name: wrong, run: no-such-program, exit: 127 }"]));
+        ended.assert_passed()["trigger"][0]["stderr"].clone()
+    };
+    assert_eq!(said(), said());
+}

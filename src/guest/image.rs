@@ -49,7 +49,7 @@ const HOSTS: &str = "127.0.0.1 localhost\n";
 /// # Errors
 /// A program, a library or what init runs in is missing (at the line of the image that names it); the cache cannot be
 /// written.
-pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events) -> Result<PathBuf> {
+pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events, cancel: &Cancel) -> Result<PathBuf> {
     let name = &contents.image.name;
     events.phase(Phase::Image, name, || {
         let mut tree = without_packages(contents)?;
@@ -60,7 +60,7 @@ pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events) -> Result<
             return Ok((archive, format!("{name} cached")));
         }
         // Of several who want it, the others find what the first one files; that takes no longer than writing it.
-        let _lock = cache.lock("images", &Cancel::default(), || {})?;
+        let _lock = cache.lock(&format!("image-{name}"), cancel, || {})?;
         if is_filed() {
             return Ok((archive, format!("{name} cached")));
         }

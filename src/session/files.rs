@@ -58,9 +58,15 @@ pub(super) fn bring_back(
 fn fetch(order: &Order<'_>, guest: &mut Guest, path: &str, to: &Path) -> Result<()> {
     let mut file = File::create(to).or_host(format!("make {}", to.display()))?;
     let (code, said) = setup::run_script_into(order, guest, &script(path), "it did not arrive", &mut file)?;
-    match code {
-        0 => Ok(()),
-        _ => Err(Error::guest(said.trim().lines().last().unwrap_or("it cannot be read"))),
+    let said = said.trim().lines().last().unwrap_or_default();
+    if code != 0 {
+        return Err(Error::guest(if said.is_empty() { "it cannot be read" } else { said }));
+    }
+    // What runs on in the background may write to the same port.
+    let came = file.metadata().or_host(format!("look at {}", to.display()))?.len();
+    match said.parse::<u64>() {
+        Ok(size) if size == came => Ok(()),
+        _ => Err(Error::guest(format!("{came} bytes came and it has {said}: a program in the background wrote too"))),
     }
 }
 
@@ -71,7 +77,7 @@ fn script(path: &str) -> String {
         "file={quoted}\n[ -e \"$file\" ] || {{ echo 'there is no such file' >&2; exit 1; }}\n\
          [ -f \"$file\" ] || {{ echo 'it is not a regular file' >&2; exit 1; }}\n\
          [ $(wc -c <\"$file\") -le {LARGEST} ] || {{ echo 'it is larger than {} MiB' >&2; exit 1; }}\n\
-         cat <\"$file\"\n",
+         cat <\"$file\" && wc -c <\"$file\" >&2\n",
         LARGEST >> 20
     )
 }

@@ -43,7 +43,7 @@ pub(super) fn obtain_packages(order: &Order<'_>) -> Result<Option<Set>> {
 /// As [`image::build`]; the guest's memory is too small for it.
 pub(super) fn build(order: &Order<'_>, packages: Option<&Set>, modules: &Chosen) -> Result<PathBuf> {
     let contents = Contents { image: &order.resolved.image, packages, modules: &modules.guest };
-    let archive = image::build(&contents, order.cache, order.events)?;
+    let archive = image::build(&contents, order.cache, order.events, order.cancel)?;
     let size = fs::metadata(&archive).or_host(format!("read {}", archive.display()))?.len();
     let (wanted, memory) = (memory_for(size), order.loaded.recipe.guest.memory);
     if u64::from(memory.mebibytes) < wanted {

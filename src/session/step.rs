@@ -52,6 +52,8 @@ pub(super) struct Running<'a> {
     pub(super) heartbeat: Heartbeat,
     /// When, in the step's own time, it was killed or ended.
     pub(super) killed: Option<Duration>,
+    /// When the agent was last told to kill it, likewise.
+    pub(super) kill_sent: Duration,
     pub(super) exited: Option<Duration>,
 }
 
@@ -69,6 +71,7 @@ impl<'a> Running<'a> {
             exit_code: None,
             open_streams: if step.to.is_some() { 0 } else { 2 },
             killed: None,
+            kill_sent: Duration::ZERO,
             exited: None,
         }
     }

@@ -17,6 +17,8 @@ use crate::gdb::collect::Probed;
 use crate::guest::{Guest, GuestEvent};
 use crate::report::text::plural;
 
+/// How often a step that was to be killed is killed again.
+const INSIST: Duration = Duration::from_millis(500);
 /// How often deadlines and Ctrl-C are looked at.
 const TICK: Duration = Duration::from_millis(20);
 const LOOK: &str = "look at what the last hits and console.log show";
@@ -146,7 +148,7 @@ impl Watch<'_, '_, '_, '_> {
         let age = running.age();
         match running.killed {
             None if age > running.step.timeout => {
-                running.killed = Some(age);
+                (running.killed, running.kill_sent) = (Some(age), age);
                 self.guest.kill(&running.id)
             }
             Some(at) if age > at + ANSWER => {
@@ -157,6 +159,11 @@ impl Watch<'_, '_, '_, '_> {
                     self.guest.console_tail()
                 );
                 Err(Error::guest(message).hint(format!("{LOOK}; `timeout` of the step can be raised")))
+            }
+            // A step that had only just been started could not be killed yet.
+            Some(_) if age > running.kill_sent + INSIST => {
+                running.kill_sent = age;
+                self.guest.kill(&running.id)
             }
             _ => Ok(()),
         }

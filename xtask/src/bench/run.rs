@@ -146,7 +146,7 @@ impl Bench<'_> {
         let resolved = recipe::resolve(&recipe::load(&recipe)?)?;
         let contents = Contents { image: &resolved.image, packages: None, modules: &Modules::default() };
         let cache = Cache::at(self.folder.join("cache"))?;
-        image::build(&contents, &cache, &Events::none())
+        image::build(&contents, &cache, &Events::none(), self.cancel)
     }
 
     fn by_hand(&self, vmlinux: &Path, initramfs: &Path) -> Result<Duration> {
