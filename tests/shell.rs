@@ -22,7 +22,7 @@ fn what_is_typed_runs_at_a_terminal_of_the_guest_and_its_exit_code_is_kdbgs() {
 }
 
 #[test]
-fn the_escape_and_the_end_of_input_leave_whatever_runs() {
+fn the_escape_and_the_end_of_input_leave_the_guest() {
     for typed in ["sleep 1000\n\u{1d}", ""] {
         let _slot = slot();
         let place = Place::new();

@@ -94,7 +94,10 @@ impl Shell {
                 },
                 recv(input) -> typed => match typed {
                     Ok(Typed::Bytes(bytes)) => match bytes.iter().position(|byte| *byte == ESCAPE) {
-                        Some(_) => return Ok(Left::Escaped),
+                        Some(at) => {
+                            self.send(&bytes[..at])?;
+                            return Ok(Left::Escaped);
+                        }
                         None => self.send(&bytes)?,
                     },
                     Ok(Typed::Resized(size)) => {
