@@ -48,8 +48,8 @@ pub const BOOT: Duration = Duration::from_secs(90);
 /// Something the guest did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GuestEvent {
-    /// The agent waits for scripts: when it has started, and whenever it is pinged.
-    Ready,
+    /// The agent waits for scripts, since then: when it has started, and whenever it is pinged.
+    Ready(Instant),
     /// A step wrote something.
     Output(Stream, Vec<u8>),
     /// kdbg's client, as a step, was sent something.
@@ -134,16 +134,17 @@ impl Guest {
         Ok(Guest { qemu, qmp, control, terminal, events, sender, client: None, console, messages, sockets: folder })
     }
 
-    /// Waits until the agent waits for scripts.
+    /// Waits until the agent waits for scripts. Gives since when it does.
     ///
     /// # Errors
     /// The guest died, panicked or did not get there in time; the message has the console's last lines.
-    pub fn wait_ready(&mut self, patience: Duration, cancel: &Cancel) -> Result<()> {
+    pub fn wait_ready(&mut self, patience: Duration, cancel: &Cancel) -> Result<Instant> {
         let deadline = Instant::now() + patience;
         loop {
             cancel.check()?;
             match self.events.recv_timeout(Duration::from_millis(20)) {
-                Ok(GuestEvent::Ready) => return Ok(()),
+                // A kernel that has had an oops on the way is of no use, and would be saved with it.
+                Ok(GuestEvent::Ready(since)) => return self.check_at_the_end().map(|()| since),
                 Ok(GuestEvent::Gone) => return Err(self.post_mortem()),
                 _ if self.is_lost() => return Err(self.post_mortem()),
                 _ if Instant::now() >= deadline => {
@@ -256,7 +257,7 @@ impl Guest {
     }
 
     /// Ends the guest and waits until it is gone. Gives what its kernel had complained about since [`Guest::news`].
-    pub fn stop(mut self) -> Vec<Seen> {
+    pub fn stop(&mut self) -> Vec<Seen> {
         self.qmp.quit();
         if self.qemu.wait(Duration::from_millis(500)).is_none() {
             self.qemu.stop();
@@ -342,7 +343,7 @@ fn read_control(socket: UnixStream, sender: Sender<GuestEvent>) {
     std::thread::spawn(move || {
         for line in BufReader::new(socket).split(b'\n').map_while(std::io::Result::ok) {
             let event = match Said::parse(&String::from_utf8_lossy(&line)) {
-                Said::Ready => GuestEvent::Ready,
+                Said::Ready => GuestEvent::Ready(Instant::now()),
                 Said::Exit(id, code) => GuestEvent::Exit(id, code),
                 Said::Unknown(_) => continue,
             };

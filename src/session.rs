@@ -31,8 +31,9 @@ use crate::kernel::{self, KernelBuild};
 use crate::recipe::{Loaded, Resolved};
 use crate::report::model::Report;
 use crate::store::{Cache, RunDir};
+use arm::Armed;
 pub use boot::Acceleration;
-use boot::Parts;
+use boot::{Boot, Parts};
 use capture::Capture;
 use journal::Journal;
 pub use request::kernel_request;
@@ -91,31 +92,52 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     // GDB gets going while QEMU starts, and reads its symbols and resolves the probes while the guest boots: a wrong
     // probe ends the run at once.
     let gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
-    let starting = boot::start(order, parts, journal)?;
+    let mut boot = boot::start(order, parts, journal)?;
     let mut armed =
-        journal.timed("symbols_ms", |journal| arm::load_gdb(order, gdb, &kernel, symbols, &modules, journal))?;
-    let mut guest = boot::finish(order, starting, parts, journal)?;
-    journal.timed("setup_ms", |journal| setup::run(order, &mut guest, journal))?;
-    let capture = journal.timed("capture_ms", |_| Capture::begin(order, &mut guest))?;
-    let ended = journal
-        .timed("arm_ms", |journal| {
-            breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
-            armed.take_loaded(journal)?;
-            breakpoints::resume(&mut armed.gdb, order.cancel)?;
-            journal.time("ready_ms", started.elapsed());
-            Ok(())
-        })
-        .and_then(|()| journal.timed("trigger_ms", |journal| trigger::run(order, &mut guest, &mut armed, journal)))
-        .and_then(|()| journal.timed("capture_ms", |journal| capture.end(&mut guest, &mut armed, journal)))
-        .and_then(|()| files::bring_back(order, &mut guest, &mut armed, capture.has_let_go(), journal));
-    armed.tell_pending(journal);
-    let ended = ended.and_then(|()| guest.check_at_the_end()).map_err(|error| guest.cause_of(error));
-    journal.note_incidents(guest.stop());
+        journal.timed("symbols_ms", |journal| arm::load_gdb(order, gdb, &kernel, symbols, &modules, journal));
+    let mut capture = Capture::new(order);
+    let ended = match &mut armed {
+        Ok(armed) => play(order, parts, started, &mut boot, armed, &mut capture, journal),
+        Err(error) => Err(error.clone()),
+    };
+    // However it ended: what the guest's kernel said is in the report, with its stacks.
+    let ended = ended.map_err(|error| boot.guest.cause_of(error));
+    journal.note_incidents(boot.guest.stop());
     capture.close(journal);
-    // GDB without a guest still knows where modules were.
-    incidents::decode(journal, &mut armed, &kernel.vmlinux, order.cancel);
-    armed.gdb.stop();
+    if let Ok(mut armed) = armed {
+        // GDB without a guest still knows where modules were.
+        incidents::decode(journal, &mut armed, &kernel.vmlinux, order.cancel);
+        armed.gdb.stop();
+    }
     incidents::verdict(ended, journal.incidents())
+}
+
+/// What happens while there is a guest and a GDB.
+fn play(
+    order: &Order<'_>,
+    parts: Parts<'_>,
+    started: Instant,
+    boot: &mut Boot,
+    armed: &mut Armed<'_>,
+    capture: &mut Capture<'_>,
+    journal: &mut Journal<'_>,
+) -> Result<()> {
+    boot.finish(order, parts, journal)?;
+    let guest = &mut boot.guest;
+    journal.timed("setup_ms", |journal| setup::run(order, guest, journal))?;
+    journal.timed("capture_ms", |_| capture.begin(guest))?;
+    journal.timed("arm_ms", |journal| {
+        breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
+        armed.take_loaded(journal)?;
+        breakpoints::resume(&mut armed.gdb, order.cancel)
+    })?;
+    journal.time("ready_ms", started.elapsed());
+    let ran = journal.timed("trigger_ms", |journal| trigger::run(order, guest, armed, journal));
+    armed.tell_pending(journal);
+    ran?;
+    journal.timed("capture_ms", |journal| capture.end(guest, armed, journal))?;
+    files::bring_back(order, guest, armed, capture.has_let_go(), journal)?;
+    guest.check_at_the_end()
 }
 
 /// Deletes the journal of a run whose report is written.

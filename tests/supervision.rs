@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -69,6 +70,34 @@ fn the_stack_of_a_panic_is_told_with_files_and_lines() {
     let called = |symbol: &str| stack.iter().find(|call| call["symbol"] == symbol && call["certain"] == true);
     assert_eq!(called("write_sysrq_trigger").unwrap()["file"], "drivers/tty/sysrq.c", "{ended}");
     assert_eq!(called("vfs_write").unwrap()["file"], "fs/read_write.c", "{ended}");
+}
+
+#[test]
+fn the_stack_of_a_panic_before_the_first_step_is_told_too() {
+    let crash = "#!/bin/busybox sh\n/bin/busybox mount -t proc proc /proc 2>/dev/null\necho c > /proc/sysrq-trigger\n";
+    // In the boot that would be saved, and in the script that sets up the topology.
+    for image in ["init: crash.sh", "files: { /bin/sh: crash.sh }"] {
+        let _slot = slot();
+        let place = Place::with_own_templates();
+        fs::create_dir(place.path().join("images")).unwrap();
+        place.file("images/crash.yaml", &format!("name: crash\ninclude: [base]\n{image}\n"));
+        let file = place.file("images/crash.sh", crash);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        let guest = "probes:\n";
+        let ended = place.run(&recipe(&[HIT]).replace(
+            guest,
+            &format!("guest: {{ image: crash, network: {{ topology: {{ hosts: {{ other: {{}} }} }} }} }}\n{guest}"),
+        ));
+        let report = ended.assert_error(5, "guest", &["panicked", "\n  sysrq_handle_crash  ", "drivers/tty/sysrq.c:"]);
+        let incident = &report["incidents"][0];
+        assert_eq!((&incident["kind"], &incident["step"]), (&"panic".into(), &Value::Null), "{ended}");
+        let stack = incident["stack"].as_array().unwrap();
+        // A cache of its own has the sources by another path than the kernel was built by.
+        let is_called =
+            |file: &str| stack.iter().any(|call| call["file"].as_str().is_some_and(|it| it.ends_with(file)));
+        assert!(is_called("fs/read_write.c"), "{ended}");
+        assert_eq!(report["trigger"], Value::Array(Vec::new()));
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::machine::{Accelerator, Machine, Memory};
 use super::{BOOT, Guest, Logs};
 use crate::digest::hex;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::Cancel;
 use crate::store::Cache;
 
@@ -69,7 +69,7 @@ pub const PROOF: Duration = Duration::from_secs(15);
 /// Boots a guest under KVM and remembers what that came to. A guest that does not boot under TCG either proves nothing.
 ///
 /// # Errors
-/// kdbg was interrupted, or there is no folder for the logs: nothing was proved.
+/// kdbg was interrupted, or the host could not do its part, such as write the logs: nothing was proved.
 pub fn prove(qemu: &Path, boot_image: &Path, initramfs: &Path, cache: &Cache, cancel: &Cancel) -> Result<Verdict> {
     let folder = tempfile::tempdir().or_host("make a temporary folder")?;
     let logs = Logs { console: folder.path().join("console.log"), qemu: folder.path().join("qemu.log") };
@@ -89,7 +89,9 @@ pub fn prove(qemu: &Path, boot_image: &Path, initramfs: &Path, cache: &Cache, ca
     let under_kvm = boot(Accelerator::Kvm, PROOF);
     cancel.check()?;
     let verdict = match under_kvm {
-        Ok(()) => Verdict::Proved,
+        Ok(_) => Verdict::Proved,
+        // It was not KVM that failed, but the host.
+        Err(error) if error.kind != ErrorKind::Guest => return Err(error),
         Err(error) => {
             boot(Accelerator::Tcg, BOOT)?;
             Verdict::refused(&error)

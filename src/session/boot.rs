@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::journal::Journal;
 use super::{Order, inputs};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::event::{Phase, millis};
 use crate::guest::accelerator::{self, PROOF, Verdict};
@@ -36,33 +36,26 @@ pub(super) struct Parts<'a> {
     pub(super) terminal: bool,
 }
 
-/// A guest on its way up.
-pub(super) struct Starting {
-    guest: Guest,
+/// A guest on its way up, and then the guest.
+pub(super) struct Boot {
+    pub(super) guest: Guest,
     accelerator: Accelerator,
-    way: Way,
+    /// The template that it will be saved as, when it has booted.
+    making: Option<Making>,
+    /// It went on from a template.
+    forked: bool,
     /// The boot is KVM's proof: failing it means TCG, not an error.
     is_proof: bool,
     /// What KVM was refused for in this run; remembered once the same machine has booted under TCG, for then it was
     /// KVM's fault and not the guest's.
     refused: Option<Verdict>,
     started: Instant,
-    /// When the agent answered.
-    ready: Option<Instant>,
-}
-
-/// How a guest comes up.
-enum Way {
-    /// It boots.
-    Cold,
-    /// It boots, and is saved as a template then.
-    Saved(Making),
-    /// It went on from a template, and its agent has answered.
-    Forked,
+    /// How long it took until the agent answered, once it has.
+    took: Option<Duration>,
 }
 
 /// Starts QEMU under the accelerator of choice. A guest that goes on from a template is ready then.
-pub(super) fn start(order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>) -> Result<Starting> {
+pub(super) fn start(order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>) -> Result<Boot> {
     let detail = format!("Linux {} on q35", parts.kernel.release);
     order.events.send(Event::PhaseStarted { phase: Phase::Boot, detail });
     let (accelerator, is_proof) = match order.acceleration {
@@ -78,55 +71,44 @@ pub(super) fn start(order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'
         },
     };
     match launch(order, parts, accelerator, journal) {
-        Ok(starting) => Ok(Starting { is_proof, ..starting }),
-        Err(error) if is_proof => fall_back(order, parts, journal, &error),
+        Ok(boot) => Ok(Boot { is_proof, ..boot }),
+        Err(error) if is_proof => fall_back(order, parts, journal, error),
         Err(error) => Err(advise(order, error)),
     }
 }
 
-/// Waits until the guest can take scripts.
-pub(super) fn finish(
-    order: &Order<'_>,
-    mut starting: Starting,
-    parts: Parts<'_>,
-    journal: &mut Journal<'_>,
-) -> Result<Guest> {
-    if starting.is_proof {
-        match starting.wait_ready(PROOF, order) {
-            Ok(()) => accelerator::remember(&Verdict::Proved, &order.qemu, order.cache),
-            Err(error) => {
-                // Gone before its successor writes the same logs.
-                drop(starting);
-                starting = fall_back(order, parts, journal, &error)?;
+impl Boot {
+    /// Waits until the guest can take scripts. After an error the guest is the one that it is about.
+    pub(super) fn finish(&mut self, order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>) -> Result<()> {
+        if self.is_proof {
+            match self.wait_ready(PROOF, order) {
+                Ok(()) => accelerator::remember(&Verdict::Proved, &order.qemu, order.cache),
+                Err(error) => {
+                    // Gone before its successor writes the same logs. What its kernel said is not this run's.
+                    self.guest.stop();
+                    *self = fall_back(order, parts, journal, error)?;
+                }
             }
         }
+        self.wait_ready(BOOT, order).map_err(|error| advise(order, error))?;
+        if let Some(verdict) = &self.refused {
+            accelerator::remember(verdict, &order.qemu, order.cache);
+        }
+        self.settle(order, parts, journal)?;
+        self.announce(order, parts.kernel, journal)
     }
-    if !starting.is_proof {
-        starting.wait_ready(BOOT, order).map_err(|error| advise(order, error))?;
-    }
-    if let Some(verdict) = &starting.refused {
-        accelerator::remember(verdict, &order.qemu, order.cache);
-    }
-    let mut starting = starting.settle(order, parts, journal)?;
-    announce(order, &mut starting, parts.kernel, journal)?;
-    Ok(starting.guest)
-}
 
-impl Starting {
     fn wait_ready(&mut self, patience: Duration, order: &Order<'_>) -> Result<()> {
-        if self.ready.is_none() {
-            self.guest.wait_ready(patience, order.cancel)?;
-            self.ready = Some(Instant::now());
+        if self.took.is_none() {
+            let ready = self.guest.wait_ready(patience, order.cancel)?;
+            self.took = Some(ready.duration_since(self.started));
         }
         Ok(())
     }
 
     /// A guest that booted to be saved is, and gives way to a fork of it.
-    fn settle(mut self, order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>) -> Result<Starting> {
-        let making = match std::mem::replace(&mut self.way, Way::Cold) {
-            Way::Saved(making) => making,
-            way => return Ok(Starting { way, ..self }),
-        };
+    fn settle(&mut self, order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>) -> Result<()> {
+        let Some(making) = self.making.take() else { return Ok(()) };
         let started = Instant::now();
         let about = About { release: parts.kernel.release.clone(), image: order.resolved.image.name.clone() };
         match making.save(&mut self.guest, &about, &logs(order).console, order.cache) {
@@ -134,55 +116,89 @@ impl Starting {
                 self.guest.stop();
                 journal.time("template_ms", started.elapsed());
                 let machine = machine(order, parts, self.accelerator);
-                let (guest, way) = match fork(order, template, &machine, journal)? {
-                    Some(guest) => (guest, Way::Forked),
-                    None => {
-                        let mut guest = Guest::start(&machine, &order.qemu, &logs(order), order.cancel)?;
-                        guest.wait_ready(BOOT, order.cancel)?;
-                        (guest, Way::Cold)
-                    }
-                };
-                Ok(Starting { guest, way, ready: Some(Instant::now()), ..self })
+                if let Some(guest) = fork(order, template, &machine, journal)? {
+                    (self.guest, self.forked) = (guest, true);
+                } else {
+                    self.guest = Guest::start(&machine, &order.qemu, &logs(order), order.cancel)?;
+                    self.guest.wait_ready(BOOT, order.cancel)?;
+                }
             }
             Err(error) => {
                 order.cancel.check()?;
                 journal.warn(format!("this guest was not saved for later runs: {}", error.message));
                 self.guest.resume()?;
-                Ok(self)
             }
         }
+        self.took = self.took.map(|took| took + started.elapsed());
+        Ok(())
+    }
+
+    fn announce(&mut self, order: &Order<'_>, kernel: &KernelBuild, journal: &mut Journal<'_>) -> Result<()> {
+        let spec = &order.loaded.recipe.guest;
+        let forked = self.forked;
+        let really = if self.guest.uses_kvm()? { Accelerator::Kvm } else { Accelerator::Tcg };
+        if really != self.accelerator {
+            journal.note_accelerator(format!("QEMU runs under {} instead", really.as_str()));
+        }
+        let machine = MachineInfo {
+            accelerator: really.as_str().into(),
+            qemu: self.guest.qemu_version().into(),
+            cpus: spec.cpus,
+            memory: spec.memory.to_string(),
+            forked,
+            forwards: Vec::new(),
+        };
+        inputs::write(order, kernel, &machine)?;
+        journal.machine(machine);
+        let duration = self.took.unwrap_or_default();
+        journal.time("boot_ms", duration);
+        let duration_ms = millis(duration);
+        let note = if journal.accelerator_noted() { " (KVM refused, see kdbg doctor)" } else { "" };
+        let name = really.as_str().to_uppercase();
+        order.events.fact(
+            "guest",
+            format!("q35, {name}{note}  {} in {duration_ms} ms", if forked { "forked" } else { "booted" }),
+        );
+        let summary = format!("the agent answers under {name}");
+        order.events.send(Event::PhaseDone { phase: Phase::Boot, summary, duration_ms });
+        Ok(())
     }
 }
 
 /// KVM did not pass: says why, and starts under TCG.
-fn fall_back(order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>, error: &Error) -> Result<Starting> {
+///
+/// # Errors
+/// It was not KVM that failed but the host, or TCG fails too.
+fn fall_back(order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>, error: Error) -> Result<Boot> {
     order.cancel.check()?;
-    let verdict = Verdict::refused(error);
+    if error.kind != ErrorKind::Guest {
+        return Err(error);
+    }
+    let verdict = Verdict::refused(&error);
     if let Verdict::Refused { why } = &verdict {
         journal.note_accelerator(format!("KVM refused: {why}"));
     }
-    let starting = launch(order, parts, Accelerator::Tcg, journal)?;
-    Ok(Starting { refused: Some(verdict), ..starting })
+    let boot = launch(order, parts, Accelerator::Tcg, journal)?;
+    Ok(Boot { refused: Some(verdict), ..boot })
 }
 
 /// Starts a guest: a fork where there is a template, else one that boots.
-fn launch(
-    order: &Order<'_>,
-    parts: Parts<'_>,
-    accelerator: Accelerator,
-    journal: &mut Journal<'_>,
-) -> Result<Starting> {
+fn launch(order: &Order<'_>, parts: Parts<'_>, accelerator: Accelerator, journal: &mut Journal<'_>) -> Result<Boot> {
     let started = Instant::now();
-    let machine = machine(order, parts, accelerator);
-    let (guest, way) = bring_up(order, parts, &machine, journal)?;
-    let ready = matches!(way, Way::Forked).then(Instant::now);
-    Ok(Starting { guest, accelerator, way, is_proof: false, refused: None, started, ready })
-}
-
-fn bring_up(order: &Order<'_>, parts: Parts<'_>, machine: &Machine, journal: &mut Journal<'_>) -> Result<(Guest, Way)> {
+    let machine = &machine(order, parts, accelerator);
+    let booting = |guest, making| Boot {
+        guest,
+        accelerator,
+        making,
+        forked: false,
+        is_proof: false,
+        refused: None,
+        started,
+        took: None,
+    };
     let boot = |machine: &Machine| Guest::start(machine, &order.qemu, &logs(order), order.cancel);
     if order.cold {
-        return Ok((boot(machine)?, Way::Cold));
+        return Ok(booting(boot(machine)?, None));
     }
     let key = template::key(machine, &format!("{} {}", parts.kernel.key, parts.kernel.build_id), &order.qemu);
     let mut template = Template::find(&key, order.cache);
@@ -198,12 +214,13 @@ fn bring_up(order: &Order<'_>, parts: Parts<'_>, machine: &Machine, journal: &mu
     if let Some(template) = template
         && let Some(guest) = fork(order, template, machine, journal)?
     {
-        return Ok((guest, Way::Forked));
+        return Ok(Boot { forked: true, took: Some(started.elapsed()), ..booting(guest, None) });
     }
-    match making {
-        Some(making) => Ok((boot(&making.machine(machine))?, Way::Saved(making))),
-        None => Ok((boot(machine)?, Way::Cold)),
-    }
+    let guest = match &making {
+        Some(making) => boot(&making.machine(machine))?,
+        None => boot(machine)?,
+    };
+    Ok(booting(guest, making))
 }
 
 /// A fork of the template; none if that fails, which is said, and the template is gone then.
@@ -247,34 +264,4 @@ fn advise(order: &Order<'_>, error: Error) -> Error {
         Acceleration::Kvm => error.hint("KVM was forced; leave --accel out and kdbg falls back to TCG"),
         Acceleration::Auto | Acceleration::Tcg => error,
     }
-}
-
-fn announce(order: &Order<'_>, starting: &mut Starting, kernel: &KernelBuild, journal: &mut Journal<'_>) -> Result<()> {
-    let spec = &order.loaded.recipe.guest;
-    let forked = matches!(starting.way, Way::Forked);
-    let really = if starting.guest.uses_kvm()? { Accelerator::Kvm } else { Accelerator::Tcg };
-    if really != starting.accelerator {
-        journal.note_accelerator(format!("QEMU runs under {} instead", really.as_str()));
-    }
-    let machine = MachineInfo {
-        accelerator: really.as_str().into(),
-        qemu: starting.guest.qemu_version().into(),
-        cpus: spec.cpus,
-        memory: spec.memory.to_string(),
-        forked,
-        forwards: Vec::new(),
-    };
-    inputs::write(order, kernel, &machine)?;
-    journal.machine(machine);
-    let duration = starting.ready.unwrap_or_else(Instant::now).duration_since(starting.started);
-    journal.time("boot_ms", duration);
-    let duration_ms = millis(duration);
-    let note = if journal.accelerator_noted() { " (KVM refused, see kdbg doctor)" } else { "" };
-    let name = really.as_str().to_uppercase();
-    order
-        .events
-        .fact("guest", format!("q35, {name}{note}  {} in {duration_ms} ms", if forked { "forked" } else { "booted" }));
-    let summary = format!("the agent answers under {name}");
-    order.events.send(Event::PhaseDone { phase: Phase::Boot, summary, duration_ms });
-    Ok(())
 }

@@ -45,30 +45,34 @@ struct Spool {
 }
 
 impl<'a> Capture<'a> {
+    /// Of nothing yet.
+    pub(super) fn new(order: &'a Order<'a>) -> Self {
+        Capture { order, mark: format!("kdbg end {:08x}", nonce()), taps: Vec::new(), spools: Vec::new() }
+    }
+
     /// Begins to capture what the recipe names, if it names anything.
     ///
     /// # Errors
     /// An interface cannot be captured: the error is at its place in the recipe. Or the guest dies.
-    pub(super) fn begin(order: &'a Order<'a>, guest: &mut Guest) -> Result<Self> {
-        let mark = format!("kdbg end {:08x}", nonce());
-        let mut capture = Capture { order, mark, taps: Vec::new(), spools: Vec::new() };
+    pub(super) fn begin(&mut self, guest: &mut Guest) -> Result<()> {
+        let order = self.order;
         let interfaces = order.loaded.recipe.guest.network.captured();
         if interfaces.is_empty() {
-            return Ok(capture);
+            return Ok(());
         }
         for (port, interface) in (Port::FREE..).zip(interfaces) {
             let stream = guest.add_port(&format!("capture{port}"), port)?;
-            capture.spools.push(Spool::fill(order, interface.to_string(), stream, &capture.mark)?);
-            capture.taps.push(Tap { interface, port });
+            self.spools.push(Spool::fill(order, interface.to_string(), stream, &self.mark)?);
+            self.taps.push(Tap { interface, port });
         }
-        let script = capture::start(&capture.taps);
+        let script = capture::start(&self.taps);
         let (code, said) = setup::run_script(order, guest, &script, "the capture did not begin")?;
         if code != 0 {
-            return Err(explain(order, &capture.taps, &said));
+            return Err(explain(order, &self.taps, &said));
         }
-        let names: Vec<&str> = capture.spools.iter().map(|spool| spool.interface.as_str()).collect();
+        let names: Vec<&str> = self.spools.iter().map(|spool| spool.interface.as_str()).collect();
         order.events.fact("packets", format!("captured on {}", names.join(", ")));
-        Ok(capture)
+        Ok(())
     }
 
     /// Whether [`end`](Capture::end) lets go of the guest.

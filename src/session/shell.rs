@@ -63,8 +63,9 @@ impl Shell {
         let modules = modules::choose(order, &kernel)?;
         let initramfs = image::build(order, packages.as_ref(), &modules)?;
         let parts = Parts { kernel: &kernel, initramfs: &initramfs, terminal: true };
-        let starting = boot::start(order, parts, &mut journal)?;
-        let mut guest = boot::finish(order, starting, parts, &mut journal)?;
+        let mut boot = boot::start(order, parts, &mut journal)?;
+        boot.finish(order, parts, &mut journal)?;
+        let mut guest = boot.guest;
         setup::run(order, &mut guest, &mut journal)?;
         let terminal = guest.take_terminal().ok_or_else(|| Error::guest("the guest has no terminal"))?;
         let id = format!("shell-{:08x}", nonce());
@@ -127,7 +128,7 @@ impl Shell {
     }
 
     /// Ends the guest.
-    pub fn close(self) {
+    pub fn close(mut self) {
         self.guest.stop();
     }
 }

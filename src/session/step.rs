@@ -105,7 +105,7 @@ impl<'a> Running<'a> {
                 self.exited = Some(self.age());
             }
             // Marks and exits of a step that was given up.
-            GuestEvent::OutputEnd(..) | GuestEvent::Exit(..) | GuestEvent::Ready | GuestEvent::Gone => {}
+            GuestEvent::OutputEnd(..) | GuestEvent::Exit(..) | GuestEvent::Ready(_) | GuestEvent::Gone => {}
         }
     }
 
