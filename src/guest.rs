@@ -85,6 +85,8 @@ pub struct Guest {
     console: Log,
     messages: Log,
     sockets: tempfile::TempDir,
+    /// The number of the next port that the guest can be given.
+    free_port: u32,
 }
 
 /// The files that a guest writes.
@@ -131,7 +133,19 @@ impl Guest {
         read_output(stdout, Stream::Stdout, sender.clone());
         read_output(stderr, Stream::Stderr, sender.clone());
         let qemu = starting.child;
-        Ok(Guest { qemu, qmp, control, terminal, events, sender, client: None, console, messages, sockets: folder })
+        Ok(Guest {
+            qemu,
+            qmp,
+            control,
+            terminal,
+            events,
+            sender,
+            client: None,
+            console,
+            messages,
+            sockets: folder,
+            free_port: Port::FREE,
+        })
     }
 
     /// Waits until the agent waits for scripts. Gives since when it does.
@@ -213,15 +227,18 @@ impl Guest {
         self.qmp.pause()
     }
 
-    /// Gives the running guest one more port, `/dev/vport0pN` with this number; it appears there soon.
+    /// Gives the running guest one more port: its number N, and kdbg's end. `/dev/vport0pN` appears in the guest soon.
     ///
     /// # Errors
     /// QEMU refuses, or does not connect it.
-    pub fn add_port(&mut self, name: &str, number: u32) -> Result<UnixStream> {
-        let path = self.sockets.path().join(name);
+    pub fn add_port(&mut self, name: &str) -> Result<(u32, UnixStream)> {
+        let number = self.free_port;
+        self.free_port += 1;
+        let name = format!("{name}{number}");
+        let path = self.sockets.path().join(&name);
         let listener = listen(&path)?;
-        self.qmp.add_port(name, &path, number)?;
-        accept(&listener, "QEMU to connect a port")
+        self.qmp.add_port(&name, &path, number)?;
+        Ok((number, accept(&listener, "QEMU to connect a port")?))
     }
 
     /// The other end of /dev/hvc0, if the machine has it; for whoever asks first.

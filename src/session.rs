@@ -16,6 +16,7 @@ mod modules;
 mod request;
 mod setup;
 pub mod shell;
+mod spool;
 mod step;
 mod trigger;
 

@@ -217,6 +217,39 @@ fn files_that_steps_name_are_brought_back_and_those_that_are_not_there_are_told(
 }
 
 #[test]
+fn what_runs_on_in_the_background_is_not_in_a_file_that_is_brought_back() {
+    // All values of a byte, the one that begins a mark among them, in 4 MiB.
+    let noisy = r#"  - name: noisy
+    fetch: [/tmp/all, /tmp/none, /tmp/256]
+    run: |
+      for i in $(seq 0 255); do printf "\\$(printf %03o $i)"; done >/tmp/256
+      for i in $(seq 64); do cat /tmp/256; done >/tmp/16k; for i in $(seq 256); do cat /tmp/16k; done >/tmp/all
+      (while :; do echo shout; echo shout >&2; done) &
+"#;
+    let _slot = slot();
+    let place = Place::new();
+    let ended = place.run(&(recipe(&[]) + noisy));
+    let report = ended.assert_passed();
+    let all: Vec<u8> = (0..=255).collect();
+    assert!(fs::read(place.out().join("files/256")).unwrap() == all, "{ended}");
+    assert!(fs::read(place.out().join("files/all")).unwrap() == all.repeat(16384), "{ended}");
+    let why = "/tmp/none of step `noisy` was not brought back: there is no such file";
+    assert!(report["warnings"].to_string().contains(why), "{ended}");
+}
+
+#[test]
+fn a_guest_that_dies_while_a_file_is_brought_back_ends_the_run_and_leaves_no_half_of_it() {
+    let dies = "truncate -s 256M /tmp/big; (sleep 0.3; echo c > /proc/sysrq-trigger) &";
+    let _slot = slot();
+    let place = Place::new();
+    let ended = place.run(&recipe(&[HIT, &format!("{{ name: dies, run: \"{dies}\", fetch: [/tmp/big] }}")]));
+    let report = ended.assert_error(5, "guest", &["panicked", "sysrq_handle_crash"]);
+    assert_eq!(probes_of_hits(&report), ["rst"]);
+    assert!(report["warnings"].to_string().contains("/tmp/big of step `dies` was not brought back"), "{ended}");
+    assert_eq!(fs::read_dir(place.out().join("files")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_step_without_the_time_to_start_is_killed_all_the_same() {
     let _slot = slot();
     let ended = Place::new().run(&recipe(&["{ name: short, run: sleep 1000, timeout: 1ms }"]));

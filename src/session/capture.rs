@@ -4,28 +4,22 @@
 //! that died or a kdbg that was killed has captured is there.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-
 use super::arm::Armed;
 use super::journal::Journal;
+use super::spool::{ARRIVAL, Spool};
 use super::{Order, nonce, setup};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::gdb::breakpoints;
 use crate::guest::capture::{self, Tap};
-use crate::guest::machine::Port;
 use crate::guest::{Guest, topology};
 use crate::recipe::capture::CaptureSpec;
 use crate::report::model::Captured;
 use crate::report::packets;
 use crate::report::text::plural;
-
-/// How long what the guest has sent may take to arrive.
-const ARRIVAL: Duration = Duration::from_secs(5);
 
 /// All that is captured. Dropping it keeps what came.
 pub(super) struct Capture<'a> {
@@ -33,21 +27,20 @@ pub(super) struct Capture<'a> {
     /// What the guest is to write behind the last packets.
     mark: String,
     taps: Vec<Tap>,
-    spools: Vec<Spool>,
+    tapped: Vec<Tapped>,
 }
 
 /// What comes from one interface.
-struct Spool {
+struct Tapped {
     interface: String,
     path: PathBuf,
-    /// That the mark has come, or that the file cannot be written; disconnected when nothing more can come.
-    news: Receiver<io::Result<()>>,
+    packets: Spool,
 }
 
 impl<'a> Capture<'a> {
     /// Of nothing yet.
     pub(super) fn new(order: &'a Order<'a>) -> Self {
-        Capture { order, mark: format!("kdbg end {:08x}", nonce()), taps: Vec::new(), spools: Vec::new() }
+        Capture { order, mark: format!("kdbg end {:08x}", nonce()), taps: Vec::new(), tapped: Vec::new() }
     }
 
     /// Begins to capture what the recipe names, if it names anything.
@@ -60,9 +53,11 @@ impl<'a> Capture<'a> {
         if interfaces.is_empty() {
             return Ok(());
         }
-        for (port, interface) in (Port::FREE..).zip(interfaces) {
-            let stream = guest.add_port(&format!("capture{port}"), port)?;
-            self.spools.push(Spool::fill(order, interface.to_string(), stream, &self.mark)?);
+        for interface in interfaces {
+            let (port, stream) = guest.add_port("capture")?;
+            let path = order.run_dir.file(&format!("packets.{interface}.pcap"));
+            let packets = Spool::fill(&path, stream, &self.mark)?;
+            self.tapped.push(Tapped { interface: interface.to_string(), path, packets });
             self.taps.push(Tap { interface, port });
         }
         let script = capture::start(&self.taps);
@@ -70,7 +65,7 @@ impl<'a> Capture<'a> {
         if code != 0 {
             return Err(explain(order, &self.taps, &said));
         }
-        let names: Vec<&str> = self.spools.iter().map(|spool| spool.interface.as_str()).collect();
+        let names: Vec<&str> = self.tapped.iter().map(|tapped| tapped.interface.as_str()).collect();
         order.events.fact("packets", format!("captured on {}", names.join(", ")));
         Ok(())
     }
@@ -113,8 +108,8 @@ impl<'a> Capture<'a> {
     }
 
     fn tell_lost(&self, said: &str, journal: &mut Journal<'_>) {
-        for (spool, ended) in self.spools.iter().zip(capture::ended(self.taps.len(), said)) {
-            let interface = &spool.interface;
+        for (tapped, ended) in self.tapped.iter().zip(capture::ended(self.taps.len(), said)) {
+            let interface = &tapped.interface;
             if ended.early {
                 journal.warn(format!("the capture on {interface} ended before the trigger did: its tcpdump is gone"));
             }
@@ -126,13 +121,10 @@ impl<'a> Capture<'a> {
     }
 
     fn await_marks(&self, journal: &mut Journal<'_>) {
-        for spool in &self.spools {
-            let why = match spool.news.recv_timeout(ARRIVAL) {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => format!("{} cannot be written: {error}", spool.path.display()),
-                Err(_) => "their end did not arrive".into(),
-            };
-            journal.warn(format!("packets of {} are missing: {why}", spool.interface));
+        for tapped in &self.tapped {
+            if let Err(error) = tapped.packets.wait() {
+                journal.warn(format!("packets of {} are missing: {}", tapped.interface, error.message));
+            }
         }
     }
 
@@ -149,28 +141,28 @@ impl<'a> Capture<'a> {
 
     /// Merges what came, after waiting so long for what is on its way.
     fn merge(&mut self, patience: Duration) -> Result<Vec<Captured>> {
-        let spools = std::mem::take(&mut self.spools);
-        if spools.is_empty() {
+        let tapped = std::mem::take(&mut self.tapped);
+        if tapped.is_empty() {
             return Ok(Vec::new());
         }
         let deadline = Instant::now() + patience;
         let mut streams = Vec::new();
-        for spool in &spools {
-            while spool.news.recv_deadline(deadline).is_ok() {}
-            let file = File::open(&spool.path).or_host(format!("open {}", spool.path.display()))?;
-            streams.push((spool.interface.clone(), file));
+        for Tapped { interface, path, packets } in &tapped {
+            packets.wait_for_all(deadline);
+            let file = File::open(path).or_host(format!("open {}", path.display()))?;
+            streams.push((interface.clone(), file));
         }
         let counts = self.order.run_dir.write_with(packets::FILE, |file| {
             let mut file = BufWriter::new(file);
             let counts = packets::merge(streams, &mut file).map_err(io::Error::other)?;
             file.flush().map(|()| counts)
         })?;
-        for spool in &spools {
+        for tapped in &tapped {
             // It has done its duty; one that stays does no harm.
-            let _ = fs::remove_file(&spool.path);
+            let _ = fs::remove_file(&tapped.path);
         }
-        let captured = |(spool, packets): (Spool, u64)| Captured { interface: spool.interface, packets };
-        Ok(spools.into_iter().zip(counts).map(captured).collect())
+        let captured = |(tapped, packets): (Tapped, u64)| Captured { interface: tapped.interface, packets };
+        Ok(tapped.into_iter().zip(counts).map(captured).collect())
     }
 }
 
@@ -179,41 +171,6 @@ impl Drop for Capture<'_> {
     fn drop(&mut self) {
         let _ = self.merge(Duration::ZERO);
     }
-}
-
-impl Spool {
-    /// Starts to write what comes through `port` to a file.
-    fn fill(order: &Order<'_>, interface: String, mut port: UnixStream, mark: &str) -> Result<Spool> {
-        let path = order.run_dir.file(&format!("packets.{interface}.pcap"));
-        let file = File::create(&path).or_host(format!("make {}", path.display()))?;
-        let (sender, news) = unbounded();
-        let mark = capture::mark(mark);
-        std::thread::spawn(move || {
-            if let Err(error) = spool(&mut port, file, &mark, &sender) {
-                let _ = sender.send(Err(error));
-                // Or the guest would wait for ever for what it sends to be taken.
-                let _ = io::copy(&mut port, &mut io::sink());
-            }
-        });
-        Ok(Spool { interface, path, news })
-    }
-}
-
-/// Writes all that comes through `port` to the file but the mark, whose coming it says.
-fn spool(port: &mut impl Read, mut file: File, mark: &[u8], news: &Sender<io::Result<()>>) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 16];
-    let (mut length, mut tail) = (0, Vec::new());
-    while let Ok(count @ 1..) = port.read(&mut buffer) {
-        file.write_all(&buffer[..count])?;
-        length += count as u64;
-        tail.extend_from_slice(&buffer[..count]);
-        tail.drain(..tail.len().saturating_sub(mark.len()));
-        if tail == mark {
-            file.set_len(length - mark.len() as u64)?;
-            let _ = news.send(Ok(()));
-        }
-    }
-    Ok(())
 }
 
 /// The interface that cannot be captured, at its place in the recipe.
@@ -237,42 +194,4 @@ fn explain(order: &Order<'_>, taps: &[Tap], stderr: &str) -> Error {
     let said = said.lines().next().unwrap_or("tcpdump gave no reason");
     let message = format!("{} cannot be captured", tap.interface);
     Error { kind: ErrorKind::Guest, ..order.loaded.diagnose(&at, message, said, &helps) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A port that gives these pieces.
-    struct Pieces(Vec<Vec<u8>>);
-
-    impl Read for Pieces {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            if self.0.is_empty() {
-                return Ok(0);
-            }
-            let piece = self.0.remove(0);
-            buffer[..piece.len()].copy_from_slice(&piece);
-            Ok(piece.len())
-        }
-    }
-
-    #[test]
-    fn the_mark_is_noticed_and_left_out_however_it_comes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("spool");
-        let mark = capture::mark("kdbg end 1");
-        let stream = [b"packets", &mark[..]].concat();
-        for size in 1..=stream.len() {
-            let (sender, news) = unbounded();
-            let mut pieces = Pieces(stream.chunks(size).map(Vec::from).collect());
-            spool(&mut pieces, File::create(&path).unwrap(), &mark, &sender).unwrap();
-            assert!(matches!(news.try_recv(), Ok(Ok(()))), "in pieces of {size}");
-            assert_eq!(fs::read(&path).unwrap(), b"packets");
-        }
-        let (sender, news) = unbounded();
-        let mut pieces = Pieces(vec![stream[..stream.len() - 1].to_vec()]);
-        spool(&mut pieces, File::create(&path).unwrap(), &mark, &sender).unwrap();
-        assert!(news.try_recv().is_err());
-    }
 }

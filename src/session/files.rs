@@ -1,20 +1,26 @@
 //! Files of the guest that steps name, brought into the run directory once the trigger is over and no probe stops it.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::arm::Armed;
 use super::journal::Journal;
-use super::{Order, setup};
+use super::spool::Spool;
+use super::{Order, nonce, setup};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::gdb::breakpoints;
 use crate::guest::Guest;
-use crate::recipe::types::StepSpec;
+use crate::recipe::types::{StepSpec, file_name};
+use crate::report::text;
 
 /// The folder in the run directory.
 pub(crate) const FOLDER: &str = "files";
 /// The largest file that is brought back, in bytes.
 const LARGEST: u64 = 256 << 20;
+/// How much of a file the guest sends at a time: what a virtio-serial port takes at once.
+const BLOCK: u64 = 32 << 10;
 
 /// Brings back what the steps that ran have named. A file that cannot be is a warning: the run has what it is for.
 /// `let_go` says whether GDB has left the guest already.
@@ -40,14 +46,19 @@ pub(super) fn bring_back(
     }
     let folder = order.run_dir.file(FOLDER);
     fs::create_dir(&folder).or_host(format!("make {}", folder.display()))?;
+    let mut way = Way { order, port: None };
     for (step, path) in wanted {
-        let name = crate::recipe::types::file_name(path);
-        match fetch(order, guest, path, &folder.join(name)) {
-            Ok(()) => order.events.fact("file", format!("{FOLDER}/{name}  from step `{}`", step.name)),
+        let name = file_name(path);
+        match way.fetch(guest, path, &folder.join(name)) {
+            Ok(length) => {
+                let size = text::size(length);
+                order.events.fact("file", format!("{FOLDER}/{name}  {size} from step `{}`", step.name));
+            }
             Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
             Err(error) => {
                 let _ = fs::remove_file(folder.join(name));
-                journal.warn(format!("{path} of step `{}` was not brought back: {}", step.name, error.message));
+                let why = error.message.lines().next().unwrap_or_default();
+                journal.warn(format!("{path} of step `{}` was not brought back: {why}", step.name));
                 guest.check()?;
             }
         }
@@ -55,31 +66,68 @@ pub(super) fn bring_back(
     Ok(())
 }
 
-fn fetch(order: &Order<'_>, guest: &mut Guest, path: &str, to: &Path) -> Result<()> {
-    let mut file = File::create(to).or_host(format!("make {}", to.display()))?;
-    let (code, said) = setup::run_script_into(order, guest, &script(path), "it did not arrive", &mut file)?;
-    let said = said.trim().lines().last().unwrap_or_default();
-    if code != 0 {
-        return Err(Error::guest(if said.is_empty() { "it cannot be read" } else { said }));
-    }
-    // What runs on in the background may write to the same port.
-    let came = file.metadata().or_host(format!("look at {}", to.display()))?.len();
-    match said.parse::<u64>() {
-        Ok(size) if size == came => Ok(()),
-        _ => Err(Error::guest(format!("{came} bytes came and it has {said}: a program in the background wrote too"))),
+/// The way out of the guest: a port that nothing else is written to.
+struct Way<'a> {
+    order: &'a Order<'a>,
+    /// The port and its number, once there is one. It is left behind when more may come through it than was wanted.
+    port: Option<(u32, UnixStream)>,
+}
+
+impl Way<'_> {
+    /// Brings a file of the guest to this place. Gives its length.
+    fn fetch(&mut self, guest: &mut Guest, path: &str, to: &Path) -> Result<u64> {
+        let (number, port) = match self.port.take() {
+            Some(port) => port,
+            None => guest.add_port("files")?,
+        };
+        let mark = format!("kdbg end {:08x}", nonce());
+        let spool = Spool::fill(to, port.try_clone().or_host("share a port")?, &mark)?;
+        let (code, _) = setup::run_script(self.order, guest, &script(path, number, &mark), "it did not arrive")?;
+        let length = spool.wait()?;
+        self.port = Some((number, port));
+        match code {
+            // Not every file says how large it is.
+            0 if length > LARGEST => Err(Error::guest(too_large())),
+            0 => Ok(length),
+            _ => Err(Error::guest(last_line(to)?)),
+        }
     }
 }
 
-/// Writes the file to standard output, unless it is none or too large.
-fn script(path: &str) -> String {
+/// Writes the file to a port, or why it cannot be read; then the mark.
+fn script(path: &str, port: u32, mark: &str) -> String {
     let quoted = format!("'{}'", path.replace('\'', r"'\''"));
     format!(
-        "file={quoted}\n[ -e \"$file\" ] || {{ echo 'there is no such file' >&2; exit 1; }}\n\
-         [ -f \"$file\" ] || {{ echo 'it is not a regular file' >&2; exit 1; }}\n\
-         [ $(wc -c <\"$file\") -le {LARGEST} ] || {{ echo 'it is larger than {} MiB' >&2; exit 1; }}\n\
-         cat <\"$file\" && wc -c <\"$file\" >&2\n",
-        LARGEST >> 20
+        "file={quoted} port=/dev/vport0p{port}
+until [ -c $port ]; do sleep 0.01; done
+(
+	[ -e \"$file\" ] || {{ echo 'there is no such file'; exit 1; }}
+	[ -f \"$file\" ] || {{ echo 'it is not a regular file'; exit 1; }}
+	[ $(stat -Lc %s \"$file\") -le {LARGEST} ] || {{ echo '{}'; exit 1; }}
+	exec dd bs={BLOCK} count={} iflag=fullblock status=none <\"$file\"
+) >$port 2>&1
+code=$?
+printf '\\036{mark}\\036' >$port
+exit $code
+",
+        too_large(),
+        LARGEST / BLOCK + 1
     )
+}
+
+fn too_large() -> String {
+    format!("it is larger than {}", text::size(LARGEST))
+}
+
+/// What came last, where it is not the file that came.
+fn last_line(path: &Path) -> Result<String> {
+    let mut file = File::open(path).or_host(format!("open {}", path.display()))?;
+    let mut tail = Vec::new();
+    let length = file.metadata().or_host(format!("look at {}", path.display()))?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(1024))).or_host("read what came")?;
+    file.read_to_end(&mut tail).or_host("read what came")?;
+    let tail = String::from_utf8_lossy(&tail);
+    Ok(tail.lines().rfind(|line| !line.is_empty()).unwrap_or("it cannot be read").to_owned())
 }
 
 #[cfg(test)]
@@ -88,6 +136,16 @@ mod tests {
 
     #[test]
     fn a_path_is_one_word_of_the_script() {
-        assert!(script("/tmp/it's $(here)").starts_with("file='/tmp/it'\\''s $(here)'\n"));
+        assert!(script("/tmp/it's $(here)", 4, "end").starts_with("file='/tmp/it'\\''s $(here)' port=/dev/vport0p4\n"));
+    }
+
+    #[test]
+    fn the_last_line_is_why() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (came, why) in [("", "it cannot be read"), ("no such file\n", "no such file"), ("\u{1}\nhalf\n\n", "half")]
+        {
+            fs::write(file.path(), came).unwrap();
+            assert_eq!(last_line(file.path()).unwrap(), why);
+        }
     }
 }

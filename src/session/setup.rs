@@ -1,11 +1,10 @@
 //! The guest's network, set up before the probes are armed: its network card and topology, then the ports that lead to it.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::journal::Journal;
 use super::{Order, nonce};
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::guest::topology::{self, Piece};
 use crate::guest::{Guest, GuestEvent, Stream};
 use crate::recipe::network::{Forward, NIC, NIC_ADDRESS, NetworkMode, NetworkSpec, Port};
@@ -64,17 +63,6 @@ fn closed(order: &Order<'_>, name: &str, asked: Option<u16>, said: &str) -> Erro
 /// Runs a script to its end; gives its exit code and what it wrote to standard error. `failed` says what did not happen
 /// if it does not end.
 pub(super) fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str, failed: &str) -> Result<(i32, String)> {
-    run_script_into(order, guest, script, failed, &mut std::io::sink())
-}
-
-/// As [`run_script`]; what the script writes to standard output goes to `stdout`.
-pub(super) fn run_script_into(
-    order: &Order<'_>,
-    guest: &mut Guest,
-    script: &str,
-    failed: &str,
-    stdout: &mut impl Write,
-) -> Result<(i32, String)> {
     let id = format!("setup-{:08x}", nonce());
     guest.run(&id, script, None)?;
     let deadline = Instant::now() + PATIENCE;
@@ -88,7 +76,6 @@ pub(super) fn run_script_into(
         match guest.events().recv_timeout(Duration::from_millis(20)) {
             Ok(GuestEvent::Gone) => return Err(guest.post_mortem()),
             Ok(GuestEvent::Output(Stream::Stderr, bytes)) => stderr.extend(bytes),
-            Ok(GuestEvent::Output(Stream::Stdout, bytes)) => stdout.write_all(&bytes).or_host("write what came")?,
             Ok(GuestEvent::OutputEnd(_, ended)) if ended == id => open_streams -= 1,
             Ok(GuestEvent::Exit(ended, code)) if ended == id => exit = Some(code),
             _ if Instant::now() >= deadline => {
