@@ -1,6 +1,6 @@
 //! A disk that is too small, or full in the middle: both figures are said before the work begins, what is full while it
 //! goes on is named, nothing half-made is in the cache, and with room it goes on. The kernels are mocks
-//! ([`support::kernel`]), the disks small ones in memory.
+//! ([`support::kernel`]) but where a guest boots, the disks small ones in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use sha2::{Digest, Sha256};
 use support::builds::{LIMIT, SOURCE, assert_nothing_filed, built};
 use support::kernel::Tree;
-use support::{Ended, Place};
+use support::{Ended, HIT, Place, recipe, slot};
 
 /// Builds this kernel where that folder of the cache is a disk as small as that; none where no disk can be mounted.
 fn build_on(place: &Place, kernel: &str, folder: &str, size: &str) -> Option<Ended> {
@@ -133,5 +133,47 @@ fn a_disk_that_is_full_while_a_source_is_fetched_is_named() {
         ended.assert_refused(3, texts);
         assert_eq!(place.cached("sources"), [""; 0]);
         assert_builds_with_room(&place);
+    }
+}
+
+/// Runs a guest where all of the cache is a disk as small as that: it boots, is no template, and the report says why.
+#[track_caller]
+fn assert_boots_unsaved(place: &Place, size: &str, why: &[&str]) {
+    let guest = "guest: { memory: 128M }\nprobes:";
+    place.file("test.yaml", &recipe(&[HIT]).replacen("probes:", guest, 1));
+    let args = ["run", "test.yaml", "--out", "out", "--accel", "tcg"];
+    let Some(running) = place.kdbg_with_small_disk("", size, &args) else { return };
+    let report = running.wait_within(LIMIT).assert_passed();
+    place.assert_nothing_left();
+    assert_eq!(report["machine"]["forked"], false);
+    let [warning] = &report["warnings"].as_array().unwrap()[..] else { panic!("{}", report["warnings"]) };
+    let why = [&["the guest was not saved for later runs: ", "`kdbg cache gc`"], why].concat();
+    why.iter().for_each(|text| assert!(warning.as_str().unwrap().contains(text), "no `{text}` in {warning}"));
+}
+
+#[test]
+fn a_guest_for_which_there_is_no_room_boots_and_is_not_saved() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    let why = ["saving a guest that has 128M of memory takes about 136 MiB in the cache, and ", " has room for 9"];
+    assert_boots_unsaved(&place, "100m", &why);
+}
+
+#[test]
+fn a_guest_whose_memory_fills_the_disk_gives_way_to_one_that_boots() {
+    let _slot = slot();
+    let fill = "head -c 200M /dev/zero > \"$KDBG_CACHE_DIR/fill\" 2> /dev/null";
+    // Before QEMU puts the kernel into it, and when the kernel has begun to speak.
+    let at_once = format!("{fill}; exec \"$real\" \"$@\"");
+    let later = format!(
+        "console=\"$KDBG_CACHE_DIR/console\"; mkfifo \"$console\"
+        {{ IFS= read -r line; {fill}; printf '%s\\n' \"$line\"; exec cat; }} < \"$console\" &
+        exec \"$real\" \"$@\" > \"$console\""
+    );
+    for when in [at_once, later] {
+        let place = Place::with_own_templates();
+        let script = format!("case \"$*\" in *share=on*) {when};; esac\nexec \"$real\" \"$@\"");
+        place.fake("qemu-system-x86_64", &script);
+        assert_boots_unsaved(&place, "150m", &[" takes about 136 MiB in the cache, and ", " has room for "]);
     }
 }

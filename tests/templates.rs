@@ -88,6 +88,22 @@ fn a_state_that_qemu_does_not_take_is_thrown_away_and_the_guest_boots() {
 }
 
 #[test]
+fn a_state_that_makes_no_sense_is_thrown_away_and_the_guest_boots() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    run(&place, "0", &[]);
+    let state = fs::OpenOptions::new().write(true).open(in_template(&place, "state")).unwrap();
+    state.write_all_at(&[0xff; 1000], 0).unwrap();
+    // Filed like this, so that it is QEMU that finds out.
+    kdbg::store::seal::seal(&in_template(&place, "")).unwrap();
+    let report = run(&place, "1", &[]);
+    assert_eq!(ways(&report), (false, false));
+    assert!(report["warnings"][0].as_str().unwrap().contains("thrown away"), "{}", report["warnings"]);
+    assert_eq!(place.cached("templates"), [""; 0]);
+    assert_eq!(ways(&run(&place, "2", &[])), (true, true));
+}
+
+#[test]
 fn a_fork_that_dies_at_once_is_thrown_away_and_the_guest_boots() {
     let no_memory = "for arg do
         shift
@@ -95,6 +111,37 @@ fn a_fork_that_dies_at_once_is_thrown_away_and_the_guest_boots() {
         set -- \"$@\" \"$arg\"
     done";
     not_forked(no_memory, "the guest ended before its time");
+}
+
+#[test]
+fn a_guest_that_cannot_be_saved_gives_way_to_one_that_boots() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    let device = "case \"$*\" in *share=on*) set -- \"$@\" -device nvme,serial=1;; esac";
+    place.fake("qemu-system-x86_64", &format!("{device}\nexec \"$real\" \"$@\""));
+    let report = run(&place, "out", &[]);
+    assert_eq!(ways(&report), (false, false));
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("not saved for later runs: QEMU refused `migrate`: "), "{warning}");
+    assert_eq!((place.cached("templates"), place.cached("staging")), (vec![], vec![]));
+}
+
+#[test]
+fn what_the_host_lacks_is_said_and_costs_no_template() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    run(&place, "0", &[]);
+    // Who deletes a template holds it like this; a run that wants it waits.
+    let template = fs::File::open(in_template(&place, "")).unwrap();
+    template.lock().unwrap();
+    let running = start(&place, "1", &["--json"]);
+    running.wait_for_event("phase_started", r#""boot""#);
+    fs::create_dir(place.path().join("1/console.log")).unwrap();
+    template.unlock().unwrap();
+    running.wait_within(LIMIT).assert_code(3);
+    let error = &report(&place, "1")["error"];
+    assert!(error["message"].as_str().unwrap().contains("console.log: Is a directory"), "{error}");
+    assert_eq!(ways(&run(&place, "2", &[])), (true, false));
 }
 
 #[test]

@@ -55,6 +55,13 @@ impl Guest {
         if self.qemu.wait(Duration::from_millis(200)).is_some() { self.post_mortem() } else { error }
     }
 
+    /// Whether QEMU has crashed: it is gone, and the guest neither ended itself nor gave up.
+    pub fn is_crashed(&mut self) -> bool {
+        let explained =
+            self.console.fatal().is_some() || self.console.complaint().is_some() || self.console.ending().is_some();
+        !explained && self.qemu.exited().is_some_and(|status| !status.success())
+    }
+
     /// What the guest died of, from what it left: its kernel's complaint, how it ended itself, QEMU's last words, or its
     /// exit status.
     pub fn post_mortem(&mut self) -> Error {

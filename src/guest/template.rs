@@ -18,7 +18,7 @@ use super::accelerator::{host, identity};
 use super::machine::{Accelerator, Machine, Memory, Sockets};
 use super::{CONNECT, Guest, Logs, accept, listen};
 use crate::digest::hex;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::Cancel;
 use crate::store::{Cache, Lock, Staging, seal};
 
@@ -28,8 +28,10 @@ const CONSOLE: &str = "console.log";
 const ABOUT: &str = "template.json";
 /// Part of every key: another way to save makes other templates.
 const FORMAT: u32 = 1;
-/// How long the agent of a fork may take to answer; it takes milliseconds.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long the agent of a fork may take to answer; it takes milliseconds, on a busy machine more.
+const ANSWER: Duration = Duration::from_secs(60);
+/// More than a template takes beside its memory, in bytes: the devices' state, the console.
+const BESIDE_MEMORY: u64 = 8 << 20;
 
 /// A guest that was booted and saved.
 #[derive(Debug)]
@@ -77,23 +79,46 @@ impl Template {
     /// Starts a guest that goes on where the template was saved, and waits until its agent answers.
     ///
     /// # Errors
-    /// QEMU does not take the state, or the agent does not answer.
+    /// The template is of no use: QEMU does not take it, or the agent does not answer. An error of the host says nothing
+    /// about the template.
     pub fn fork(&self, machine: &Machine, qemu: &Path, logs: &Logs, cancel: &Cancel) -> Result<Guest> {
         let machine = Machine { memory: Memory::Forked(self.entry.join(MEMORY)), ..machine.clone() };
         let mut guest = Guest::start(&machine, qemu, logs, cancel)?;
-        guest.console.append(&fs::read(self.entry.join(CONSOLE)).or_host("read the template's console.log")?);
-        guest.restore(&self.entry.join(STATE)).map_err(|error| guest.death_or(error))?;
-        guest.ping()?;
-        guest.wait_ready(ANSWER, cancel)?;
-        Ok(guest)
+        match self.revive(&mut guest, cancel) {
+            Ok(()) => Ok(guest),
+            // QEMU runs: a file that cannot be read and a socket that breaks are the template's doing too.
+            Err(error) => Err(match guest.death_or(error) {
+                error if error.kind == ErrorKind::Host => Error { kind: ErrorKind::Guest, ..error },
+                error => error,
+            }),
+        }
     }
 
-    /// Deletes a template that is of no use. A fork that runs keeps what it has mapped.
-    pub fn discard(self) {
-        // What stays is damaged, and no template any more.
-        let _ = fs::remove_file(self.entry.join(STATE));
-        let _ = fs::remove_dir_all(self.entry);
+    fn revive(&self, guest: &mut Guest, cancel: &Cancel) -> Result<()> {
+        guest.console.append(&fs::read(self.entry.join(CONSOLE)).or_host("read the template's console.log")?);
+        guest.restore(&self.entry.join(STATE))?;
+        guest.ping()?;
+        guest.wait_ready(ANSWER, cancel).map(drop)
     }
+
+    /// Nobody forks a template again that is of no use. It is deleted, unless another kdbg holds it, which may be starting
+    /// a fork; then the next template of this machine, or `kdbg cache gc`, takes its place.
+    pub fn discard(self, cache: &Cache) {
+        // Where the cache cannot be written, there is nothing to be done about it.
+        let _ = seal::remove(&self.entry);
+        let _ = cache.discard(&self.entry);
+    }
+}
+
+/// Makes sure that the cache has room for a template of `machine`. A guest whose memory is a file dies where it first
+/// writes to a page that the disk has no room for.
+///
+/// # Errors
+/// It has not.
+pub fn room(machine: &Machine, cache: &Cache) -> Result<()> {
+    let mebibytes = machine.memory_mib;
+    let needed = (u64::from(mebibytes) << 20) + BESIDE_MEMORY;
+    cache.needs_room(needed, format!("saving a guest that has {mebibytes}M of memory"))
 }
 
 /// A template in the making: the guest that will be saved boots.
@@ -106,11 +131,12 @@ pub struct Making {
 }
 
 impl Making {
-    /// Makes room for a template.
+    /// Makes room for the template of `machine`.
     ///
     /// # Errors
-    /// The cache cannot be written.
-    pub fn new(key: &str, lock: Lock, cache: &Cache) -> Result<Making> {
+    /// As [`room`]; the cache cannot be written.
+    pub fn new(key: &str, machine: &Machine, lock: Lock, cache: &Cache) -> Result<Making> {
+        room(machine, cache)?;
         Ok(Making { stage: cache.stage()?, key: key.into(), _lock: lock })
     }
 
@@ -123,7 +149,7 @@ impl Making {
     /// template's.
     ///
     /// # Errors
-    /// QEMU cannot save it, or the disk is full; the guest stands still, and can be [resumed](Guest::resume).
+    /// QEMU cannot save it, or the disk is full. The guest is of no use then.
     pub fn save(self, guest: &mut Guest, about: &About, console: &Path, cache: &Cache) -> Result<Template> {
         let at = |name| self.stage.path().join(name);
         guest.save(&at(STATE))?;
@@ -164,14 +190,6 @@ impl Guest {
         // It stood still when it was saved, and does now.
         self.qmp.resume()
     }
-
-    /// Lets a machine run whose state was to be saved.
-    ///
-    /// # Errors
-    /// QEMU does not answer.
-    pub fn resume(&mut self) -> Result<()> {
-        self.qmp.resume()
-    }
 }
 
 #[cfg(test)]
@@ -189,6 +207,26 @@ mod tests {
             boot_image: "/k/boot.elf".into(),
             initramfs: "/i/base-1.cpio".into(),
         }
+    }
+
+    #[test]
+    fn a_template_that_another_kdbg_holds_is_given_up_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [own, other] = [(); 2].map(|()| Cache::at(folder.path().into()).unwrap());
+        let entry = own.path("templates/key");
+        fs::create_dir(&entry).unwrap();
+        fs::write(entry.join(STATE), "state").unwrap();
+        seal::seal(&entry).unwrap();
+        let find = |cache| Template::find("key", cache);
+        let (first, second) = (find(&own).unwrap(), find(&other).unwrap());
+        first.discard(&own);
+        assert!(entry.join(STATE).exists(), "the other one may read it now");
+        assert!(find(&own).is_none() && about(&entry).is_err());
+        second.discard(&other);
+        assert!(entry.exists(), "found, and held, by the first one");
+        drop(own);
+        Template { entry: entry.clone() }.discard(&other);
+        assert!(!entry.exists());
     }
 
     #[test]

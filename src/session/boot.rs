@@ -15,6 +15,7 @@ use crate::guest::{BOOT, Guest, Logs};
 use crate::kernel::KernelBuild;
 use crate::recipe::network::NetworkMode;
 use crate::report::model::MachineInfo;
+use crate::store::Lock;
 
 /// What the user wants of the accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Boot {
     /// Waits until the guest can take scripts. After an error the guest is the one that it is about.
     pub(super) fn finish(&mut self, order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>) -> Result<()> {
         if self.is_proof {
-            match self.wait_ready(PROOF, order) {
+            match self.wait_ready(PROOF, order, parts, journal) {
                 Ok(()) => accelerator::remember(&Verdict::Proved, &order.qemu, order.cache),
                 Err(error) => {
                     // Gone before its successor writes the same logs. What its kernel said is not this run's.
@@ -90,7 +91,7 @@ impl Boot {
                 }
             }
         }
-        self.wait_ready(BOOT, order).map_err(|error| advise(order, error))?;
+        self.wait_ready(BOOT, order, parts, journal).map_err(|error| advise(order, error))?;
         if let Some(verdict) = &self.refused {
             accelerator::remember(verdict, &order.qemu, order.cache);
         }
@@ -98,36 +99,57 @@ impl Boot {
         self.announce(order, parts.kernel, journal)
     }
 
-    fn wait_ready(&mut self, patience: Duration, order: &Order<'_>) -> Result<()> {
-        if self.took.is_none() {
-            let ready = self.guest.wait_ready(patience, order.cancel)?;
-            self.took = Some(ready.duration_since(self.started));
+    /// Waits until the agent answers. Where QEMU crashes under a guest whose memory is a template's file, the disk may be
+    /// full, and another guest boots without one.
+    fn wait_ready(
+        &mut self,
+        patience: Duration,
+        order: &Order<'_>,
+        parts: Parts<'_>,
+        journal: &mut Journal<'_>,
+    ) -> Result<()> {
+        if self.took.is_some() {
+            return Ok(());
         }
+        let ready = match self.guest.wait_ready(patience, order.cancel) {
+            Err(error) if self.guest.is_crashed() && self.making.take().is_some() => {
+                let machine = machine(order, parts, self.accelerator);
+                let why = unsaved(order, &machine, error);
+                self.guest = boot(order, &machine)?;
+                let ready = self.guest.wait_ready(patience, order.cancel)?;
+                journal.warn(why);
+                ready
+            }
+            ready => ready?,
+        };
+        self.took = Some(ready.duration_since(self.started));
         Ok(())
     }
 
-    /// A guest that booted to be saved is, and gives way to a fork of it.
+    /// A guest that booted to be saved is, and gives way to a fork of it; to one that boots, if that fails.
     fn settle(&mut self, order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>) -> Result<()> {
         let Some(making) = self.making.take() else { return Ok(()) };
         let started = Instant::now();
         let about = About { release: parts.kernel.release.clone(), image: order.resolved.image.name.clone() };
-        match making.save(&mut self.guest, &about, &logs(order).console, order.cache) {
+        let saved = making.save(&mut self.guest, &about, &logs(order).console, order.cache);
+        self.guest.stop();
+        let machine = machine(order, parts, self.accelerator);
+        let fork = match saved {
             Ok(template) => {
-                self.guest.stop();
                 journal.time("template_ms", started.elapsed());
-                let machine = machine(order, parts, self.accelerator);
-                if let Some(guest) = fork(order, template, &machine, journal)? {
-                    (self.guest, self.forked) = (guest, true);
-                } else {
-                    self.guest = Guest::start(&machine, &order.qemu, &logs(order), order.cancel)?;
-                    self.guest.wait_ready(BOOT, order.cancel)?;
-                }
+                fork(order, template, &machine, journal)?
             }
             Err(error) => {
                 order.cancel.check()?;
-                journal.warn(format!("this guest was not saved for later runs: {}", error.message));
-                self.guest.resume()?;
+                journal.warn(unsaved(order, &machine, error));
+                None
             }
+        };
+        if let Some(guest) = fork {
+            (self.guest, self.forked) = (guest, true);
+        } else {
+            self.guest = boot(order, &machine)?;
+            self.guest.wait_ready(BOOT, order.cancel)?;
         }
         self.took = self.took.map(|took| took + started.elapsed());
         Ok(())
@@ -165,6 +187,14 @@ impl Boot {
     }
 }
 
+/// Says that this run's guest is no template, and why. That the disk is full does not show in what QEMU dies of.
+fn unsaved(order: &Order<'_>, machine: &Machine, error: Error) -> String {
+    let why = template::room(machine, order.cache).err().unwrap_or(error);
+    let first = why.message.lines().next().unwrap_or_default().trim_end_matches([';', ':']);
+    let hint = why.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("the guest was not saved for later runs: {first}{hint}")
+}
+
 /// KVM did not pass: says why, and starts under TCG.
 ///
 /// # Errors
@@ -196,34 +226,55 @@ fn launch(order: &Order<'_>, parts: Parts<'_>, accelerator: Accelerator, journal
         started,
         took: None,
     };
-    let boot = |machine: &Machine| Guest::start(machine, &order.qemu, &logs(order), order.cancel);
     if order.cold {
-        return Ok(booting(boot(machine)?, None));
+        return Ok(booting(boot(order, machine)?, None));
     }
     let key = template::key(machine, &format!("{} {}", parts.kernel.key, parts.kernel.build_id), &order.qemu);
-    let mut template = Template::find(&key, order.cache);
-    let mut making = None;
-    if template.is_none() {
-        let wait = || order.events.fact("guest", "waiting for another kdbg that boots the same guest");
-        let lock = order.cache.lock(&format!("template-{key}"), order.cancel, wait)?;
-        template = Template::find(&key, order.cache);
-        if template.is_none() {
-            making = Some(Making::new(&key, lock, order.cache)?);
+    let template = match Template::find(&key, order.cache) {
+        Some(template) => Ok(template),
+        None => {
+            let wait = || order.events.fact("guest", "waiting for another kdbg that boots the same guest");
+            let lock = order.cache.lock(&format!("template-{key}"), order.cancel, wait)?;
+            Template::find(&key, order.cache).ok_or(lock)
+        }
+    };
+    match template {
+        Ok(template) => match fork(order, template, machine, journal)? {
+            Some(guest) => Ok(Boot { forked: true, took: Some(started.elapsed()), ..booting(guest, None) }),
+            None => Ok(booting(boot(order, machine)?, None)),
+        },
+        Err(lock) => {
+            let (guest, making) = boot_to_save(order, &key, machine, lock, journal)?;
+            Ok(booting(guest, making))
         }
     }
-    if let Some(template) = template
-        && let Some(guest) = fork(order, template, machine, journal)?
-    {
-        return Ok(Boot { forked: true, took: Some(started.elapsed()), ..booting(guest, None) });
-    }
-    let guest = match &making {
-        Some(making) => boot(&making.machine(machine))?,
-        None => boot(machine)?,
-    };
-    Ok(booting(guest, making))
 }
 
-/// A fork of the template; none if that fails, which is said, and the template is gone then.
+/// Starts a guest that boots and will be saved; one that will not, where that cannot be.
+fn boot_to_save(
+    order: &Order<'_>,
+    key: &str,
+    machine: &Machine,
+    lock: Lock,
+    journal: &mut Journal<'_>,
+) -> Result<(Guest, Option<Making>)> {
+    let saved = Making::new(key, machine, lock, order.cache)
+        .and_then(|making| Ok((boot(order, &making.machine(machine))?, Some(making))));
+    saved.or_else(|error| {
+        order.cancel.check()?;
+        let why = unsaved(order, machine, error);
+        let guest = boot(order, machine)?;
+        journal.warn(why);
+        Ok((guest, None))
+    })
+}
+
+/// Starts a guest that boots.
+fn boot(order: &Order<'_>, machine: &Machine) -> Result<Guest> {
+    Guest::start(machine, &order.qemu, &logs(order), order.cancel)
+}
+
+/// A fork of the template; none if the template is of no use, which is said, and it is thrown away.
 fn fork(order: &Order<'_>, template: Template, machine: &Machine, journal: &mut Journal<'_>) -> Result<Option<Guest>> {
     let started = Instant::now();
     match template.fork(machine, &order.qemu, &logs(order), order.cancel) {
@@ -231,9 +282,10 @@ fn fork(order: &Order<'_>, template: Template, machine: &Machine, journal: &mut 
             journal.time("fork_ms", started.elapsed());
             Ok(Some(guest))
         }
+        Err(error) if error.kind == ErrorKind::Host => Err(error),
         Err(error) => {
             order.cancel.check()?;
-            template.discard();
+            template.discard(order.cache);
             let why = error.message.lines().next().unwrap_or_default();
             journal.warn(format!("the saved guest did not go on, so it was thrown away and one was booted: {why}"));
             Ok(None)

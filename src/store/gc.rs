@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -98,8 +99,7 @@ pub enum Fate {
 }
 
 impl Cache {
-    /// Deletes an entry, unless a living kdbg holds it: moves it away whole, then deletes it. If `dry`, only finds out
-    /// what would become of it.
+    /// Deletes an entry, unless a living kdbg holds it. If `dry`, only finds out what would become of it.
     ///
     /// # Errors
     /// It cannot be moved or deleted.
@@ -120,19 +120,34 @@ impl Cache {
         if entry.metadata().and_then(|metadata| metadata.modified()).or_host(doing())? != item.used {
             return Ok(Fate::InUse);
         }
-        if dry {
-            return Ok(Fate::Freed);
+        if !dry {
+            self.take_away(&item.path)?;
         }
+        Ok(Fate::Freed)
+    }
+
+    /// Deletes an entry that this kdbg holds and that has turned out to be of no use, unless another one holds it too.
+    ///
+    /// # Errors
+    /// It cannot be opened, moved or deleted.
+    pub fn discard(&self, path: &Path) -> Result<()> {
+        self.let_go(path);
+        let entry = File::open(path).or_host(format!("delete {} from the cache", path.display()))?;
+        if entry.try_lock().is_ok() && is_same(&entry, path) { self.take_away(path) } else { Ok(()) }
+    }
+
+    /// Moves an entry away whole, then deletes it. It has to be locked.
+    fn take_away(&self, path: &Path) -> Result<()> {
+        let doing = || format!("delete {} from the cache", path.display());
         // Whoever wants it now waits for the lock, and finds it gone. If this kdbg is killed, the next one sweeps.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let staging = self.path("staging");
         // A kdbg that looks at a cache makes nothing in it before it has to.
         fs::create_dir_all(&staging).or_host(doing())?;
         let away = staging.join(format!("freed-{}-{}", now.as_nanos(), std::process::id()));
-        fs::rename(&item.path, &away).or_host(doing())?;
+        fs::rename(path, &away).or_host(doing())?;
         let is_folder = fs::symlink_metadata(&away).is_ok_and(|metadata| metadata.is_dir());
-        if is_folder { fs::remove_dir_all(&away) } else { fs::remove_file(&away) }.or_host(doing())?;
-        Ok(Fate::Freed)
+        if is_folder { fs::remove_dir_all(&away) } else { fs::remove_file(&away) }.or_host(doing())
     }
 
     fn lock_alone(&self, item: &Item, entry: &File) -> Result<(), TryLockError> {

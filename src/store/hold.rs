@@ -41,6 +41,11 @@ impl Cache {
         }
     }
 
+    /// Holds an entry no longer.
+    pub(super) fn let_go(&self, entry: &Path) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(entry);
+    }
+
     /// Holds an entry by a lock that is taken, and marks it as used now.
     pub(super) fn keep_held(&self, entry: &Path, file: File) {
         // A cache that is read-only remembers no use.

@@ -66,6 +66,14 @@ pub fn seal(folder: &Path) -> Result<()> {
     write(folder, SEEN, &seen)
 }
 
+/// Breaks the seal: the entry counts as damaged from now on.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn remove(folder: &Path) -> Result<()> {
+    fs::remove_file(folder.join(SEAL)).or_host(format!("break the seal of {}", folder.display()))
+}
+
 /// What is wrong with a sealed entry, for people; none when it is whole. An entry that is not there has no seal either.
 pub fn damage(folder: &Path) -> Option<String> {
     match compare(folder) {

@@ -232,14 +232,17 @@ impl Place {
         Running::start(self.command(args), self.out(), Reader::Patient)
     }
 
-    /// Starts kdbg where `folder` of the cache is a disk of its own, as small as this (`64k`), which is gone afterwards.
-    /// None where this user may mount nothing.
+    /// Starts kdbg where `folder` of the cache, with what is in it, is on a disk of its own, as small as this (`64k`), which
+    /// is gone afterwards. None where this user may mount nothing.
     pub(crate) fn kdbg_with_small_disk(&self, folder: &str, size: &str, args: &[&str]) -> Option<Running> {
         let folder = self.path().join("cache").join(folder);
         fs::create_dir_all(&folder).unwrap();
         let mounted = |program: &str, args: &[&str]| {
             let mut command = Command::new("unshare");
-            let script = format!("mount -t tmpfs -o size={size} tmpfs '{}' && exec \"$@\"", folder.display());
+            let script = format!(
+                "mount -t tmpfs -o size={size} tmpfs /mnt && cp -a '{folder}/.' /mnt && mount --move /mnt '{folder}' && exec \"$@\"",
+                folder = folder.display()
+            );
             command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh", program]).args(args);
             command
         };
