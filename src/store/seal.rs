@@ -1,20 +1,19 @@
 //! Whether an entry still is what was filed: a seal over all its files.
 //!
-//! `seal.json` in the entry names every file with its SHA-256. To read a hundred megabytes at every use would cost more
+//! `seal.json` in the entry names every file with a hash of its [`content`]. To read a hundred megabytes at every use would cost more
 //! than the use, so `seen.json` keeps under which stamp (size, times, inode) each file was last found to be right, and a
 //! file is read again only if its stamp is another one. A write that keeps all of it, the time of change included, is
 //! beyond a program that does not set the clock; what the disk itself loses silently is not noticed.
 
+mod content;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::digest::hex;
 use crate::error::{Error, IoContext, Result};
 
 const SEAL: &str = "seal.json";
@@ -60,7 +59,7 @@ pub fn seal(folder: &Path) -> Result<()> {
     for name in files(folder).or_host(doing())? {
         let path = folder.join(&name);
         seen.insert(name.clone(), Stamp::of(&path).or_host(doing())?);
-        seal.insert(name, hash(&path).or_host(doing())?);
+        seal.insert(name, File::open(&path).and_then(|file| content::hash(&file)).or_host(doing())?);
     }
     write(folder, SEAL, &seal)?;
     write(folder, SEEN, &seen)
@@ -100,9 +99,9 @@ fn compare(folder: &Path) -> Result<Option<Seen>, String> {
         let path = folder.join(name);
         let stamp = Stamp::of(&path).map_err(|_| format!("{name} is missing"))?;
         if seen.get(name) != Some(&stamp) {
-            match hash(&path) {
-                Ok(found) if found == *sealed => {}
-                Ok(_) => return Err(format!("{name} is not what was filed")),
+            match File::open(&path).and_then(|file| content::matches(&file, sealed)) {
+                Ok(true) => {}
+                Ok(false) => return Err(format!("{name} is not what was filed")),
                 Err(error) => return Err(format!("{name} cannot be read: {error}")),
             }
         }
@@ -142,18 +141,6 @@ fn files(folder: &Path) -> std::io::Result<Vec<String>> {
         }
     }
     Ok(found)
-}
-
-/// The SHA-256 of a file, in hexadecimal.
-fn hash(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(hasher.finalize())),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
 }
 
 #[cfg(test)]
