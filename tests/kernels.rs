@@ -1,6 +1,6 @@
 //! Runs on other kernels than the one that `cargo xtask setup` builds: another version, a distribution's, one that is
-//! partly debuggable and has a module, and one with netfilter for the image `net`. Each is built or fetched by the first run that finds it missing from the cache,
-//! which takes minutes.
+//! partly debuggable and has a module, one with netfilter for the image `net`, and one that traces and watches itself. Each is
+//! built or fetched by the first run that finds it missing from the cache, which takes minutes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use object::{Object, ObjectSymbol, SymbolKind};
 use serde_json::Value;
-use support::{HIT, Place, in_repository, probes_of_hits, skip, slot};
+use support::{Ended, HIT, Place, in_repository, probes_of_hits, skip, slot};
 
 /// How long fetching and building a kernel may take on a slow machine.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
@@ -178,6 +178,62 @@ expect:
   - { probe: rst, hits: 1, through: [tcp_v4_rcv, ip_rcv, net_rx_action], where: { sk: \"NULL\" } }
   - { probe: setup, hits: 1, through: [dummy_init_module, do_init_module] }
 ";
+
+#[test]
+fn the_tracing_tools_see_the_resets_that_a_probe_sees() {
+    let (recipe, place) = (in_repository("tests/trace.yaml"), Place::new());
+    let (recipe, out) = (recipe.to_str().unwrap(), place.out());
+    build(Path::new(recipe), &[]).expect("a kernel of the version that all tests have");
+    let _slot = slot();
+    // Booted: a saved guest of this size is not worth its place in the cache.
+    let line = ["run", recipe, "--cold", "--accel", "tcg", "--out", out.to_str().unwrap()];
+    place.kdbg(&line).wait_within(LIMIT).assert_passed();
+}
+
+/// A run of tests/trace.yaml's kernel, which LKDTM makes hang after a hit.
+fn hang(cpus: u32, crash: &str, sysctl: &str) -> Ended {
+    let recipe = fs::read_to_string(in_repository("tests/trace.yaml")).unwrap();
+    let kernel = recipe.lines().find(|line| line.starts_with("kernel:")).unwrap();
+    let place = Place::new();
+    let file = place.file("kernel.yaml", &format!("name: test\n{kernel}\n"));
+    build(&file, &[]).expect("a kernel of the version that all tests have");
+    let _slot = slot();
+    place.run(&format!(
+        "name: test\n{kernel}\nguest: {{ cpus: {cpus} }}\nprobes:\n  - {{ name: rst, at: tcp_v4_send_reset }}\ntrigger:\n  \
+         - {HIT}\n  - {{ name: hang, timeout: 5m, \
+         run: 'sysctl -w kernel.{sysctl}; echo {crash} > /sys/kernel/debug/provoke-crash/DIRECT' }}\n"
+    ))
+}
+
+/// The incident that ended the run, and the place of this function in its stack.
+#[track_caller]
+fn assert_incident(ended: &Ended, kind: &str, says: [&str; 2], function: &str) {
+    let report = ended.assert_error(5, "guest", &[says[0], says[1], function]);
+    assert_eq!(probes_of_hits(&report), ["rst"]);
+    let incident = &report["incidents"][0];
+    assert_eq!((&incident["kind"], &incident["step"]), (&kind.into(), &"hang".into()), "{ended}");
+    let call = list(&incident["stack"]).iter().find(|call| call["symbol"] == function).unwrap();
+    assert_eq!((&call["file"], &call["certain"]), (&"drivers/misc/lkdtm/bugs.c".into(), &true.into()), "{ended}");
+    assert!(call["line"].is_u64(), "{ended}");
+}
+
+#[test]
+fn a_task_that_hangs_ends_the_run_with_its_stack() {
+    let ended = hang(1, "HUNG_TASK", "hung_task_timeout_secs=1");
+    assert_incident(
+        &ended,
+        "hung_task",
+        ["a task of the guest hangs", "blocked for more than 1 seconds"],
+        "lkdtm_HUNG_TASK",
+    );
+}
+
+#[test]
+fn a_cpu_that_is_stuck_ends_the_run_with_its_stack() {
+    // Two CPUs: the clock of one counts instructions, and QEMU executes few of a loop that pauses.
+    let ended = hang(2, "SOFTLOCKUP", "watchdog_thresh=1");
+    assert_incident(&ended, "soft_lockup", ["a CPU of the guest is stuck", "soft lockup - CPU#"], "lkdtm_SOFTLOCKUP");
+}
 
 #[test]
 fn nearly_every_value_is_readable_in_a_debuggable_kernel_and_its_module_is_followed() {
