@@ -4,6 +4,7 @@
 //! - [`version`]: version numbers, as tools print them (pure).
 //! - [`system`]: the one seam to the outside: `PATH`, the root folder, and the function that runs a tool.
 //! - [`probe`]: looks for each need and says what it found.
+//! - `answers`: what tools said of their versions, remembered until they change.
 //! - [`facts`]: disk, memory, CPUs, the state of `/dev/kvm`.
 //! - [`packages`]: the package manager: which commands would bring what is missing.
 //! - [`install`]: runs those commands, with consent.
@@ -11,6 +12,7 @@
 //!
 //! Nothing here knows a recipe, a guest or GDB. Another room that needs a tool adds a [`needs::Need`].
 
+mod answers;
 pub mod check;
 pub mod facts;
 pub mod install;

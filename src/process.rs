@@ -81,6 +81,8 @@ impl Child {
         let cannot = |error: &dyn std::fmt::Display| Error::host(format!("cannot start {name}: {error}"));
         let mut child = Command::new(program)
             .args(line)
+            // GDB's Python would take its word for all of GDB: standard output without a buffer, a write a character.
+            .env_remove("PYTHONUNBUFFERED")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -130,6 +132,14 @@ impl Child {
         }
         kill_group(self.child.id(), Signal::TERM);
         if self.wait(GRACE).is_none() {
+            kill_group(self.child.id(), Signal::KILL);
+            self.status = self.child.wait().ok();
+        }
+    }
+
+    /// Ends it at once: KILL to its whole group, for a program that has nothing to tidy up. Returns when it is gone.
+    pub fn kill(&mut self) {
+        if self.exited().is_none() {
             kill_group(self.child.id(), Signal::KILL);
             self.status = self.child.wait().ok();
         }

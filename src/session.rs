@@ -27,6 +27,7 @@ use crate::error::Result;
 use crate::event::{Cancel, Events};
 use crate::gdb::breakpoints;
 use crate::gdb::client::Gdb;
+use crate::gdb::read_ahead::read_ahead;
 use crate::gdb::symbols::Symbols;
 use crate::kernel::{self, KernelBuild};
 use crate::recipe::{Loaded, Resolved};
@@ -130,7 +131,8 @@ fn play(
     journal.timed("arm_ms", |journal| {
         breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
         armed.take_loaded(journal)?;
-        breakpoints::resume(&mut armed.gdb, order.cancel)
+        breakpoints::resume(&mut armed.gdb, order.cancel)?;
+        read_ahead(&mut armed.gdb)
     })?;
     journal.time("ready_ms", started.elapsed());
     let ran = journal.timed("trigger_ms", |journal| trigger::run(order, guest, armed, journal));

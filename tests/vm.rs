@@ -73,6 +73,11 @@ fn run_file(name: &str) -> Value {
         .map(|frame| shown(frame) as u64 + frame["hidden"].as_u64().unwrap())
         .collect();
     assert_eq!(accounted, told_variables(&log), "what GDB told of in each frame is shown, or counted");
+    for frame in frames(&report["hits"][0]) {
+        for var in list(&frame["args"]).iter().chain(list(&frame["locals"])) {
+            assert!(var["type"].is_string(), "{} of {} has no type", var["name"], frame["symbol"]);
+        }
+    }
     let files = report["files"].as_object().unwrap();
     assert!(!files.is_empty());
     for file in files.values() {
@@ -83,7 +88,7 @@ fn run_file(name: &str) -> Value {
 
 /// How many variables GDB told of in each frame, in a run of one hit. What it refuses, it tells nothing of.
 fn told_variables(log: &str) -> Vec<u64> {
-    let asked = log.lines().filter(|line| line.contains("-stack-list-variables") && line.contains("--simple-values"));
+    let asked = log.lines().filter(|line| line.contains("-stack-list-variables") && line.contains("--all-values"));
     let tokens = asked.map(|line| line.trim_start_matches("> ").split_once('-').unwrap().0);
     let answer = |token: &str| log.lines().find_map(|line| line.strip_prefix(&format!("< {token}^done,variables=[")));
     // A quote inside a value is escaped: this is the beginning of a variable and nothing else.

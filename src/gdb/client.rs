@@ -61,6 +61,8 @@ pub struct Gdb {
     incoming: Receiver<Incoming>,
     log: SharedLog,
     next_token: u64,
+    /// The last token whose answer nobody needs.
+    posted: u64,
     stops: VecDeque<Stop>,
     console: String,
     garbage: Vec<String>,
@@ -92,6 +94,7 @@ impl Gdb {
             incoming,
             log,
             next_token: 1,
+            posted: 0,
             stops: VecDeque::new(),
             console: String::new(),
             garbage: Vec::new(),
@@ -131,6 +134,16 @@ impl Gdb {
             }
         }
         Ok(answers)
+    }
+
+    /// Sends commands whose answers nobody needs. GDB takes them up when it has nothing else to do.
+    ///
+    /// # Errors
+    /// GDB died.
+    pub fn post<S: AsRef<str>>(&mut self, commands: &[S]) -> Result<()> {
+        self.send(commands)?;
+        self.posted = self.next_token - 1;
+        Ok(())
     }
 
     fn send<S: AsRef<str>>(&mut self, commands: &[S]) -> Result<u64> {
@@ -226,7 +239,9 @@ impl Gdb {
             cancel.check()?;
             match self.incoming.recv_timeout(TICK) {
                 // The command was answered with `^running`; an error that follows means that no stop will.
-                Ok(Incoming(Heard::Record(Record::Result { class, values, .. }, _))) if class == "error" => {
+                Ok(Incoming(Heard::Record(Record::Result { token, class, values }, _)))
+                    if class == "error" && token.is_none_or(|token| token > self.posted) =>
+                {
                     let why = values.text("msg").unwrap_or("no reason given");
                     return Err(Error::debugger(format!("GDB gave up `{doing}`: {why}")));
                 }
@@ -262,7 +277,7 @@ impl Gdb {
 
     /// Ends GDB. The guest is not told: it is ended by its owner.
     pub fn stop(mut self) {
-        self.child.stop();
+        self.child.kill();
     }
 }
 

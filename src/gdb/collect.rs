@@ -8,6 +8,7 @@ use super::breakpoints::{Place, Program};
 use super::client::{Gdb, Stop};
 use super::mi::{self, number};
 use super::stack::{Piece, Reader, Stack};
+use super::types::Types;
 use super::variables;
 use crate::error::Result;
 use crate::event::{Cancel, millis};
@@ -15,8 +16,8 @@ use crate::recipe::types::ProbeSpec;
 use crate::report::model::{Context, Cost, Hit, Task, Var};
 
 /// Where this kernel keeps its per-CPU facts; the names moved between versions, so they are asked for once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PerCpu {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct PerCpu {
     current_task: Option<&'static str>,
     preempt_count: Option<&'static str>,
     interrupt_stack: Option<&'static str>,
@@ -27,6 +28,15 @@ pub struct PerCpu {
 const TASK: &str = "$kdbg_task";
 const SET_TASK: &str = "-gdb-set var $kdbg_task = (struct task_struct *)0";
 
+/// The same, with the structure as the file of a probe has it: GDB has read that, and need not read another.
+fn set_task_near(address: &str) -> String {
+    let python = format!(
+        "python task = gdb.lookup_type('struct task_struct', gdb.block_for_pc({address})); assert task.fields(); \
+         gdb.set_convenience_variable('kdbg_task', gdb.Value(0).cast(task.pointer()))"
+    );
+    format!("-interpreter-exec console {}", mi::quote(&python))
+}
+
 /// Names of the current task's per-CPU variable: up to 6.1 and from 6.15, and in between.
 const CURRENT_TASK: [&str; 2] = ["current_task", "pcpu_hot.current_task"];
 /// Names of the preemption count's per-CPU variable.
@@ -36,11 +46,7 @@ const INTERRUPT_STACK: [&str; 2] = ["hardirq_stack_ptr", "pcpu_hot.hardirq_stack
 
 impl PerCpu {
     /// Finds the names in the program that GDB has loaded.
-    ///
-    /// # Errors
-    /// GDB failed.
-    pub fn find(gdb: &mut Gdb, cancel: &Cancel) -> Result<PerCpu> {
-        gdb.batch(&[SET_TASK], cancel)?;
+    fn find(gdb: &mut Gdb, cancel: &Cancel) -> Result<PerCpu> {
         // One after the other: a name that GDB does not know it looks for everywhere.
         let mut first_known = |names: [&'static str; 2]| -> Result<Option<&'static str>> {
             for name in names {
@@ -108,9 +114,23 @@ pub struct Collector<'a> {
 impl<'a> Collector<'a> {
     /// A collector for the program that GDB has loaded; `patterned` if some of it is
     /// [debuggable](crate::recipe::KernelSpec::debuggable).
-    pub fn new(program: Program<'a>, per_cpu: PerCpu, patterned: bool) -> Self {
-        let stacks = Reader { interrupt_stack: per_cpu.interrupt_stack, patterned, storage: BTreeMap::new() };
-        Collector { program, per_cpu, stacks, complained: BTreeSet::new(), complaints: Vec::new() }
+    pub fn new(program: Program<'a>, patterned: bool) -> Self {
+        let stacks = Reader { interrupt_stack: None, patterned, storage: BTreeMap::new(), types: Types::default() };
+        Collector { program, per_cpu: PerCpu::default(), stacks, complained: BTreeSet::new(), complaints: Vec::new() }
+    }
+
+    /// Finds where the kernel keeps what every hit shows. `address` is one whose file GDB has read already.
+    ///
+    /// # Errors
+    /// GDB failed.
+    pub fn prepare(&mut self, gdb: &mut Gdb, address: Option<&str>, cancel: &Cancel) -> Result<()> {
+        let near = address.map(|address| gdb.ask(&set_task_near(address), cancel)).transpose()?;
+        if !matches!(near, Some(Answer::Done(..))) {
+            gdb.ask(SET_TASK, cancel)?;
+        }
+        self.per_cpu = PerCpu::find(gdb, cancel)?;
+        self.stacks.interrupt_stack = self.per_cpu.interrupt_stack;
+        Ok(())
     }
 
     /// Whether `condition` holds at a stop; GDB's words if that cannot be told.

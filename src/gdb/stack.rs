@@ -14,6 +14,7 @@ use super::client::Gdb;
 use super::mi::{Values, number};
 use super::registers::{self, Registers, Scope};
 use super::storage::Storage;
+use super::types::{At, Types, places};
 use super::variables::{self, KERNEL_HALF, RawVariable};
 use crate::error::Result;
 use crate::event::Cancel;
@@ -103,6 +104,7 @@ pub(super) struct Reader {
     pub(super) patterned: bool,
     /// What the compiler says of a local, by frame place and name.
     pub(super) storage: BTreeMap<(String, String), Storage>,
+    pub(super) types: Types,
 }
 
 impl Reader {
@@ -216,25 +218,26 @@ impl Reader {
     ) -> Result<Vec<Frame>> {
         let thread = piece.thread;
         let doubtful = doubtful(raw);
-        let ask = |values: &str, level: usize| {
-            format!("-stack-list-variables --thread {thread} --frame {level} --no-frame-filters {values}")
-        };
-        let commands: Vec<String> =
-            (0..raw.len()).flat_map(|level| [ask("--simple-values", level), ask("--all-values", level)]).collect();
+        let commands = (0..raw.len()).map(|level| {
+            format!("-stack-list-variables --thread {thread} --frame {level} --no-frame-filters --all-values")
+        });
         let info = doubtful
             .iter()
             .map(|level| format!("-interpreter-exec --thread {thread} --frame {level} console \"info frame\""));
-        let commands: Vec<String> = commands.into_iter().chain(info).collect();
+        let commands: Vec<String> = commands.chain(info).collect();
         let mut answers = gdb.batch(&commands, cancel)?;
-        let info = answers.split_off(2 * raw.len());
+        let info = answers.split_off(raw.len());
+        let places = places(raw);
+        let at: Vec<At<'_>> = places.iter().enumerate().map(|(level, place)| At { level, place }).collect();
+        self.types.learn(gdb, thread, &at, cancel)?;
         let mut frames = Vec::with_capacity(raw.len());
         for (level, values) in raw.iter().enumerate() {
-            let (typed, whole) = (&answers[2 * level], &answers[2 * level + 1]);
+            let variables = variables::typed(&answers[level], self.types.of(&places[level]));
             let inlined = match doubtful.iter().position(|doubt| *doubt == level) {
                 Some(doubt) => matches!(&info[doubt], Answer::Done(_, said) if said.contains("inlined into frame")),
                 None => raw.get(level + 1).is_some_and(|next| same_address(values, next)),
             };
-            frames.push(frame(program, piece.base + level, values, inlined, &variables::merge(typed, whole)));
+            frames.push(frame(program, piece.base + level, values, inlined, &variables));
         }
         self.learn_storage(gdb, piece, &frames, cancel)?;
         self.mark_unset(piece, &mut frames);

@@ -9,7 +9,7 @@ use crate::report::model::{Var, Why};
 /// Where the kernel's half of the address space begins on x86-64.
 pub(super) const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 
-/// A variable as two MI lists give it: one has the type, the other the value of structures.
+/// A variable as GDB lists it, with its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RawVariable {
     pub name: String,
@@ -18,28 +18,29 @@ pub(super) struct RawVariable {
     pub value: Option<String>,
 }
 
-/// Puts `--simple-values` (types, values of scalars) and `--all-values` (all values, no types) together.
-pub(super) fn merge(typed: &Answer, whole: &Answer) -> Vec<RawVariable> {
-    let list = |answer: &Answer| match answer {
-        Answer::Done(values, _) => values.tuples("variables").into_iter().cloned().collect(),
-        Answer::Refused(_) => Vec::new(),
-    };
-    let (typed, whole) = (list(typed), list(whole));
-    typed
-        .iter()
-        .enumerate()
-        .map(|(index, variable)| {
-            let name = variable.text("name").unwrap_or_default();
-            let same = whole.get(index).filter(|other| other.text("name") == Some(name));
-            let value = same.and_then(|other| other.text("value")).or_else(|| variable.text("value"));
-            RawVariable {
-                name: name.into(),
-                is_argument: variable.text("arg") == Some("1"),
-                type_name: variable.text("type").map(String::from),
-                value: value.map(String::from),
-            }
-        })
-        .collect()
+/// Puts the variables that `--all-values` lists together with their types. Those of one name follow each other in the same
+/// order in both: the innermost block's first.
+pub(super) fn typed(listed: &Answer, types: &[(String, String)]) -> Vec<RawVariable> {
+    let Answer::Done(values, _) = listed else { return Vec::new() };
+    let mut left: Vec<&(String, String)> = types.iter().collect();
+    let mut last: Option<&(String, String)> = None;
+    let mut variables = Vec::new();
+    for variable in values.tuples("variables") {
+        let name = variable.text("name").unwrap_or_default();
+        // It may follow itself as it was at the call.
+        let plain = name.trim_end_matches("@entry");
+        if name == plain || last.is_none_or(|(other, _)| other != plain) {
+            last = left.iter().position(|(other, _)| other == plain).map(|index| left.remove(index));
+        }
+        let type_name = last.map(|(_, type_name)| type_name.clone());
+        variables.push(RawVariable {
+            name: name.into(),
+            is_argument: variable.text("arg") == Some("1"),
+            type_name,
+            value: variable.text("value").map(String::from),
+        });
+    }
+    variables
 }
 
 /// Arguments, locals, and how many macro temporaries were left out.
@@ -127,21 +128,29 @@ mod tests {
     }
 
     #[test]
-    fn types_and_whole_values_are_put_together() {
-        let typed = answer(
-            r#"^done,variables=[{name="sk",arg="1",type="const struct sock *",value="0x0"},{name="rep",type="struct {...}"},{name="__mptr",type="void *",value="<optimized out>"},{name="ret",type="int",value="<optimized out>"}]"#,
+    fn values_and_types_are_put_together() {
+        let listed = answer(
+            r#"^done,variables=[{name="sk",arg="1",value="0x0"},{name="sk@entry",arg="1",value="0x1"},{name="rep",value="{th = {source = 1}}"},{name="__mptr",value="<optimized out>"},{name="ret",value="<optimized out>"},{name="ret",value="3"}]"#,
         );
-        let whole = answer(
-            r#"^done,variables=[{name="sk",arg="1",value="0x0"},{name="rep",value="{th = {source = 1}}"},{name="__mptr",value="<optimized out>"},{name="ret",value="<optimized out>"}]"#,
-        );
-        let (args, locals, hidden) = sort(&merge(&typed, &whole));
+        let types = [
+            ("ret", "int"),
+            ("rep", "struct {...}"),
+            ("ret", "long"),
+            ("gone", "char"),
+            ("__mptr", "void *"),
+            ("sk", "const struct sock *"),
+        ];
+        let types = types.map(|(name, type_name)| (name.to_string(), type_name.to_string()));
+        let (args, locals, hidden) = sort(&typed(&listed, &types));
         assert_eq!(hidden, 1);
-        assert_eq!(
-            (args[0].name.as_str(), args[0].type_name.as_deref(), args[0].value.as_deref()),
-            ("sk", Some("const struct sock *"), Some("0x0"))
-        );
-        assert_eq!(locals[0].value.as_deref(), Some("{th = {source = 1}}"));
-        assert_eq!((locals[1].available, locals[1].why, &locals[1].value), (false, Some(Why::OptimizedOut), &None));
+        let seen = |var: &Var| (var.name.clone(), var.type_name.clone().unwrap_or_default(), var.value.clone());
+        let is = |name: &str, type_name: &str, value: &str| (name.into(), type_name.into(), Some(value.into()));
+        assert_eq!(seen(&args[0]), is("sk", "const struct sock *", "0x0"));
+        assert_eq!(seen(&args[1]), is("sk@entry", "const struct sock *", "0x1"));
+        assert_eq!(seen(&locals[0]), is("rep", "struct {...}", "{th = {source = 1}}"));
+        assert_eq!(seen(&locals[1]), ("ret".into(), "int".into(), None));
+        assert_eq!((locals[1].available, locals[1].why), (false, Some(Why::OptimizedOut)));
+        assert_eq!(seen(&locals[2]), is("ret", "long", "3"));
     }
 
     #[test]

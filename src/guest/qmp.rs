@@ -1,6 +1,6 @@
 //! QMP, QEMU's control channel: the few commands kdbg gives, each with a deadline.
 
-use std::io::{BufRead, BufReader, ErrorKind as IoErrorKind};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind as IoErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const SEE_LOG: &str = "see qemu.log in the run directory";
 
 /// A connection to QEMU's monitor.
 pub struct Qmp {
-    wire: Wire<Stream<BufReader<UnixStream>, UnixStream>>,
+    wire: Wire<Stream<BufReader<UnixStream>, BufWriter<UnixStream>>>,
     version: String,
 }
 
@@ -42,7 +42,7 @@ impl Qmp {
         if reader.fill_buf().map_err(|error| failed("greet", &error.into()))?.is_empty() {
             return Err(Error::guest("QEMU closed its QMP connection at once").hint(SEE_LOG));
         }
-        let mut wire = Wire::new(Stream::new(reader, socket));
+        let mut wire = Wire::new(Stream::new(reader, BufWriter::new(socket)));
         let greeting = wire.handshake().map_err(|error| failed("greet", &error))?;
         let version = greeting.version.qemu;
         let version = format!("{}.{}.{}", version.major, version.minor, version.micro);

@@ -13,6 +13,7 @@ use crate::event::{Cancel, Events};
 /// Makes sure that the host has all of `needs`: silently when it has, by installing when `allowed`, else by an error of
 /// kind host that lists what is missing and the command that brings it.
 pub fn ensure(needs: &[Need], allowed: bool, system: &System, events: &Events, cancel: &Cancel) -> Result<()> {
+    let system = &system.clone().remembering();
     settle(needs, allowed, system, events, cancel).and_then(|findings| lacking(&findings, system, allowed))
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use serde::Serialize;
 
+use super::answers;
 use super::needs::{Find, Minimum, Need};
 use super::system::{Call, End, System};
 use super::version::Version;
@@ -100,7 +101,7 @@ impl Prober<'_> {
         if must_be_static && let Err(why) = check_static(&path) {
             return Verdict::Unusable { why };
         }
-        let version = match option.map(|option| self.ask(path.as_os_str(), &[option])) {
+        let version = match option.map(|option| self.ask_version(&path, option)) {
             None => None,
             Some(Ok(output)) => Version::find_in(&output),
             Some(Err(why)) => return Verdict::Unusable { why: format!("{}: {why}", path.display()) },
@@ -155,6 +156,19 @@ impl Prober<'_> {
             }
             version => Verdict::Ok { version, path: None },
         }
+    }
+
+    /// What a tool says of its version, or why it does not.
+    fn ask_version(&self, program: &Path, option: &str) -> Result<String, String> {
+        let (cache, remembers) = (self.system.cache(), self.system.remembers());
+        if let Some(said) = remembers.then(|| answers::recall(cache, program, option)).flatten() {
+            return Ok(said);
+        }
+        let said = self.ask(program.as_os_str(), &[option])?;
+        if remembers {
+            answers::remember(cache, program, option, &said);
+        }
+        Ok(said)
     }
 
     /// What a tool answers, or why it does not.

@@ -27,6 +27,7 @@ pub struct System {
     root: PathBuf,
     cache: PathBuf,
     superuser: bool,
+    remembers: bool,
 }
 
 impl System {
@@ -37,6 +38,7 @@ impl System {
             root: PathBuf::from("/"),
             cache: cache.into(),
             superuser: rustix::process::geteuid().is_root(),
+            remembers: false,
         }
     }
 
@@ -48,7 +50,18 @@ impl System {
             joined.push(":");
             joined.push(path);
         }
-        System { path: joined, root: root.to_owned(), cache: root.join("cache"), superuser }
+        System { path: joined, root: root.to_owned(), cache: root.join("cache"), superuser, remembers: false }
+    }
+
+    /// The same, but a tool that has said its version before is not asked again.
+    #[must_use]
+    pub fn remembering(self) -> Self {
+        System { remembers: true, ..self }
+    }
+
+    /// Whether answers of before will do.
+    pub(super) fn remembers(&self) -> bool {
+        self.remembers
     }
 
     /// kdbg's cache folder.

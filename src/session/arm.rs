@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::event::Phase;
 use crate::gdb::breakpoints::{self, Breakpoint, Program, Unresolved};
 use crate::gdb::client::{Gdb, Stop};
-use crate::gdb::collect::{Collector, PerCpu};
+use crate::gdb::collect::Collector;
 use crate::gdb::modules::{Change, Found, Watch};
 use crate::gdb::symbols::{self, Symbols};
 use crate::kernel::KernelBuild;
@@ -47,13 +47,13 @@ pub(super) fn load_gdb<'a>(
     events.phase(Phase::Arm, probes.clone(), || {
         breakpoints::load(&mut gdb, &kernel.vmlinux, cancel)?;
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
-        let per_cpu = PerCpu::find(&mut gdb, cancel)?;
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
-        let collector = Collector::new(program, per_cpu, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
+        let collector = Collector::new(program, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
         let breakpoints = Vec::new();
         let (pending, homes) = (BTreeSet::new(), BTreeMap::new());
         let mut armed = Armed { gdb, collector, breakpoints, watch, pending, homes, order, kernel, chosen };
         armed.resolve_probes(journal)?;
+        armed.prepare()?;
         let pending = match armed.pending.len() {
             0 => String::new(),
             count => format!(", {count} in modules that are still to be loaded"),
@@ -87,6 +87,12 @@ impl<'a> Armed<'a> {
             self.breakpoints.push(breakpoint);
         }
         Ok(())
+    }
+
+    /// Has the collector find what it needs, near the first probe's place.
+    fn prepare(&mut self) -> Result<()> {
+        let first = self.breakpoints.iter().flatten().find_map(|breakpoint| breakpoint.locations.first());
+        self.collector.prepare(&mut self.gdb, first.map(|place| place.address.as_str()), self.order.cancel)
     }
 
     /// Sets a probe's breakpoint, with the symbols that GDB has now.
