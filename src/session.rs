@@ -23,12 +23,13 @@ mod trigger;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::event::{Cancel, Events};
 use crate::gdb::breakpoints;
 use crate::gdb::client::Gdb;
 use crate::gdb::read_ahead::read_ahead;
 use crate::gdb::symbols::Symbols;
+use crate::guest::Guest;
 use crate::kernel::{self, KernelBuild};
 use crate::recipe::{Loaded, Resolved};
 use crate::report::model::Report;
@@ -138,9 +139,35 @@ fn play(
     let ran = journal.timed("trigger_ms", |journal| trigger::run(order, guest, armed, journal));
     armed.tell_pending(journal);
     ran?;
-    journal.timed("capture_ms", |journal| capture.end(guest, armed, journal))?;
-    files::bring_back(order, guest, armed, capture.has_let_go(), journal)?;
+    bring_out(order, guest, armed, capture, journal)?;
     guest.check_at_the_end()
+}
+
+/// Has the guest end the captures and send the files that are wanted, once GDB has left it. A GDB that does not leave is a
+/// warning: the run has what it is for.
+fn bring_out(
+    order: &Order<'_>,
+    guest: &mut Guest,
+    armed: &mut Armed<'_>,
+    capture: &Capture<'_>,
+    journal: &mut Journal<'_>,
+) -> Result<()> {
+    let files = files::wanted(order, journal);
+    if files.is_empty() && !capture.is_on() {
+        return Ok(());
+    }
+    let breakpoints: Vec<u64> = armed.breakpoints.iter().flatten().map(|breakpoint| breakpoint.number).collect();
+    let left = breakpoints::let_go(&mut armed.gdb, &breakpoints, || guest.pause(), order.cancel);
+    match left.map_err(|error| guest.cause_of(error)) {
+        Err(error) if error.kind == ErrorKind::Debugger => {
+            let why = error.message.lines().next().unwrap_or_default();
+            journal.warn(format!("the last packets, and files that steps name, were not brought back: {why}"));
+            return Ok(());
+        }
+        left => left?,
+    }
+    journal.timed("capture_ms", |journal| capture.end(guest, journal))?;
+    files::bring_back(order, &files, guest, journal)
 }
 
 /// Deletes the journal of a run whose report is written.

@@ -7,20 +7,22 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use signal_hook::consts::SIGWINCH;
 use signal_hook::iterator::Signals;
+use tempfile::TempDir;
 
 use super::run::{ensure_host, find};
 use crate::cli::ShellArgs;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::Cancel;
 use crate::session::Order;
 use crate::session::shell::{Left, Shell, Size, Typed};
 use crate::store::{Cache, RunDir};
+use crate::ui::Ui;
 use crate::{recipe, ui};
 
 /// Opens the guest, attends to it until it is left, and ends it. The exit code is the shell's.
 ///
 /// # Errors
-/// As `kdbg run` before its first step; the guest died.
+/// As `kdbg run` before its first step; the guest died, or ended itself. The folder of its logs is left behind then.
 pub fn shell(args: &ShellArgs, cancel: &Cancel) -> Result<ExitCode> {
     let loaded = recipe::load(&args.recipe)?;
     let resolved = recipe::resolve(&loaded)?;
@@ -44,11 +46,16 @@ pub fn shell(args: &ShellArgs, cancel: &Cancel) -> Result<ExitCode> {
         events: &events,
         cancel,
     };
-    let mut shell = Shell::open(&order, size(), &std::env::var("TERM").unwrap_or_default())?;
-    events.fact("shell", "exit or Ctrl-] leaves; what was not brought out is lost then");
+    attend(&order, screen).map_err(|error| keep_logs(folder, error))
+}
+
+/// Opens the guest and attends to the person in it.
+fn attend(order: &Order<'_>, screen: Ui) -> Result<ExitCode> {
+    let mut shell = Shell::open(order, size(), &std::env::var("TERM").unwrap_or_default())?;
+    order.events.fact("shell", "exit or Ctrl-] leaves; what was not brought out is lost then");
     screen.finish();
     let raw = Raw::set()?;
-    let left = shell.attend(&typed()?, &mut stdout(), &order);
+    let left = shell.attend(&typed()?, &mut stdout(), order);
     drop(raw);
     shell.close();
     match left? {
@@ -58,6 +65,16 @@ pub fn shell(args: &ShellArgs, cancel: &Cancel) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Leaves the logs behind where there are any, and says where.
+fn keep_logs(folder: TempDir, error: Error) -> Error {
+    if error.kind == ErrorKind::Interrupted || !folder.path().join("console.log").exists() {
+        return error;
+    }
+    let kept = format!("the run directory is {}, and is left there", folder.keep().display());
+    let hint = error.hint.as_ref().map_or(kept.clone(), |hint| format!("{hint}; {kept}"));
+    Error { hint: Some(hint), ..error }
 }
 
 /// The terminal's size, if standard input is one.

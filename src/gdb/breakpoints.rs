@@ -1,6 +1,7 @@
 //! Probes become breakpoints: GDB is prepared, told the symbols, and asked to resolve every probe before anything runs.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::answer::Answer;
 use super::client::{Gdb, Stop};
@@ -317,13 +318,35 @@ pub fn step_off(gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<St
     Ok(None)
 }
 
-/// Leaves the guest, which has just been paused by its owner: it runs on without breakpoints, and GDB sees it no more.
+/// How long leaving the guest may take; it takes milliseconds, or a stop's time where a probe is hit all the time.
+const LEAVE: Duration = Duration::from_secs(15);
+/// How long one pause is waited for.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Leaves the guest, which runs on without these breakpoints; GDB sees it no more. `pause` has QEMU pause it: GDB takes
+/// that for a stop, and only then leaves.
 ///
 /// # Errors
-/// GDB did not hear of the pause, or cannot.
-pub fn let_go(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
-    gdb.wait_stop("the pause", cancel)?;
-    gdb.must("-target-detach", cancel).map(drop)
+/// GDB did not hear of a pause in time, or cannot leave. Or `pause` fails.
+pub fn let_go(
+    gdb: &mut Gdb,
+    breakpoints: &[u64],
+    mut pause: impl FnMut() -> Result<()>,
+    cancel: &Cancel,
+) -> Result<()> {
+    // GDB does not tell of a stop whose condition is false, and while the guest stands there QEMU has nothing to pause. So
+    // no stop has a condition any more, and a pause that may have come to nothing is repeated.
+    let unconditional: Vec<String> = breakpoints.iter().map(|number| format!("-break-condition {number}")).collect();
+    gdb.batch(&unconditional, cancel)?;
+    let deadline = Instant::now() + LEAVE;
+    while Instant::now() < deadline {
+        pause()?;
+        if gdb.stop_within(PAUSE, "the pause", cancel)?.is_some() {
+            return gdb.must("-target-detach", cancel).map(drop);
+        }
+    }
+    Err(Error::debugger(format!("GDB did not hear of the guest's pause within {}s", LEAVE.as_secs()))
+        .hint("gdb-mi.log in the run directory has everything that was said"))
 }
 
 /// Takes a breakpoint out.
@@ -332,4 +355,30 @@ pub fn let_go(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
 /// GDB cannot.
 pub fn delete(gdb: &mut Gdb, breakpoint: u64, cancel: &Cancel) -> Result<()> {
     gdb.must(&format!("-break-delete {breakpoint}"), cancel).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::IoContext;
+    use crate::gdb::client::tests::fake;
+
+    #[test]
+    fn a_guest_whose_first_pauses_come_to_nothing_is_left_all_the_same() {
+        // It tells of a stop once there is a file `paused`.
+        let (folder, mut gdb) = fake(
+            "(until [ -e paused ]; do sleep 0.01; done; echo '*stopped') &\n\
+             while read -r command; do echo \"${command%%-*}^done\"; done",
+        );
+        let mut pauses = 0;
+        let pause = || {
+            pauses += 1;
+            if pauses == 3 { std::fs::write(folder.path().join("paused"), "").or_host("pause") } else { Ok(()) }
+        };
+        let_go(&mut gdb, &[4, 7], pause, &Cancel::default()).unwrap();
+        assert_eq!(pauses, 3);
+        let log = std::fs::read_to_string(folder.path().join("gdb-mi.log")).unwrap();
+        let asked: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("> ")).collect();
+        assert_eq!(asked, ["1-break-condition 4", "2-break-condition 7", "3-target-detach"]);
+    }
 }

@@ -231,10 +231,18 @@ impl Gdb {
     /// # Errors
     /// As [`Gdb::ask`].
     pub fn wait_stop(&mut self, doing: &str, cancel: &Cancel) -> Result<Stop> {
-        let deadline = Instant::now() + self.patience;
+        self.stop_within(self.patience, doing, cancel)?.ok_or_else(|| self.hung(doing))
+    }
+
+    /// Waits for a stop that may come, for this long.
+    ///
+    /// # Errors
+    /// As [`Gdb::ask`], but that it hung.
+    pub fn stop_within(&mut self, patience: Duration, doing: &str, cancel: &Cancel) -> Result<Option<Stop>> {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(stop) = self.stops.pop_front() {
-                return Ok(stop);
+                return Ok(Some(stop));
             }
             cancel.check()?;
             match self.incoming.recv_timeout(TICK) {
@@ -247,7 +255,7 @@ impl Gdb {
                 }
                 Ok(incoming) => self.take(incoming)?,
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-                Err(RecvTimeoutError::Timeout) => return Err(self.hung(doing)),
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.post_mortem()),
             }
         }
@@ -317,17 +325,17 @@ fn log_errors(stderr: std::process::ChildStderr, log: SharedLog) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::error::ErrorKind;
 
-    /// A GDB that is this script.
-    fn fake(script: &str) -> (tempfile::TempDir, Gdb) {
+    /// A GDB that is this script, in a folder that has the log too.
+    pub(in crate::gdb) fn fake(script: &str) -> (tempfile::TempDir, Gdb) {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("gdb");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::write(&program, format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display())).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut gdb = Gdb::start(&program, &folder.path().join("gdb-mi.log")).unwrap();
         gdb.patience = Duration::from_secs(1);

@@ -81,9 +81,8 @@ impl Guest {
                 Ending::PoweredOff => "it was switched off",
                 Ending::Restarted => "it restarted, and kdbg's guests do not come back",
             };
-            return Error::guest(format!("the guest ended itself: {how}{}", self.console_tail())).hint(
-                "leave `halt`, `poweroff` and `reboot` out of the trigger: kdbg ends the guest after the last step",
-            );
+            return Error::guest(format!("the guest ended itself: {how}{}", self.console_tail()))
+                .hint("kdbg ends its guests itself: leave out `halt`, `poweroff` and `reboot`");
         }
         let words = self.messages.last(1).pop().filter(|line| line.starts_with("qemu")).map(|line| format!(": {line}"));
         let how = self.qemu.exited().map_or("it closed its console".into(), describe);

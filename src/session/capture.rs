@@ -8,12 +8,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::arm::Armed;
 use super::journal::Journal;
 use super::spool::{ARRIVAL, Spool};
 use super::{Order, nonce, setup};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::gdb::breakpoints;
 use crate::guest::capture::{self, Tap};
 use crate::guest::{Guest, topology};
 use crate::recipe::capture::CaptureSpec;
@@ -70,22 +68,23 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
-    /// Whether [`end`](Capture::end) lets go of the guest.
-    pub(super) fn has_let_go(&self) -> bool {
+    /// Whether anything is captured.
+    pub(super) fn is_on(&self) -> bool {
         !self.taps.is_empty()
     }
 
-    /// Lets go of the guest, so that no probe stops it, and ends the captures in it. What goes wrong is a warning: the
-    /// run has what it is for.
+    /// Ends the captures in the guest, which no probe stops any more. What goes wrong is a warning: the run has what it is
+    /// for.
     ///
     /// # Errors
     /// The user interrupts.
-    pub(super) fn end(&self, guest: &mut Guest, armed: &mut Armed<'_>, journal: &mut Journal<'_>) -> Result<()> {
-        if self.taps.is_empty() {
+    pub(super) fn end(&self, guest: &mut Guest, journal: &mut Journal<'_>) -> Result<()> {
+        if !self.is_on() {
             return Ok(());
         }
-        match self.end_in_guest(guest, armed) {
-            Ok(said) => {
+        let script = capture::end(&self.taps, &self.mark);
+        match setup::run_script(self.order, guest, &script, "the capture did not end") {
+            Ok((_, said)) => {
                 self.tell_lost(&said, journal);
                 self.await_marks(journal);
                 Ok(())
@@ -97,14 +96,6 @@ impl<'a> Capture<'a> {
                 Ok(())
             }
         }
-    }
-
-    fn end_in_guest(&self, guest: &mut Guest, armed: &mut Armed<'_>) -> Result<String> {
-        guest.pause()?;
-        breakpoints::let_go(&mut armed.gdb, self.order.cancel)?;
-        let script = capture::end(&self.taps, &self.mark);
-        let (_, said) = setup::run_script(self.order, guest, &script, "the capture did not end")?;
-        Ok(said)
     }
 
     fn tell_lost(&self, said: &str, journal: &mut Journal<'_>) {

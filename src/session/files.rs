@@ -5,12 +5,10 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::arm::Armed;
 use super::journal::Journal;
 use super::spool::Spool;
 use super::{Order, nonce, setup};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::gdb::breakpoints;
 use crate::guest::Guest;
 use crate::recipe::types::{StepSpec, file_name};
 use crate::report::text;
@@ -22,27 +20,25 @@ const LARGEST: u64 = 256 << 20;
 /// How much of a file the guest sends at a time: what a virtio-serial port takes at once.
 const BLOCK: u64 = 32 << 10;
 
-/// Brings back what the steps that ran have named. A file that cannot be is a warning: the run has what it is for.
-/// `let_go` says whether GDB has left the guest already.
+/// What the steps that ran have named.
+pub(super) fn wanted<'a>(order: &Order<'a>, journal: &Journal<'_>) -> Vec<(&'a StepSpec, &'a str)> {
+    let ran = order.loaded.recipe.trigger.iter().take(journal.steps());
+    ran.flat_map(|step| step.fetch.iter().map(move |path| (step, path.as_str()))).collect()
+}
+
+/// Brings back these files of the guest, which no probe stops any more. One that cannot be is a warning: the run has what
+/// it is for.
 ///
 /// # Errors
 /// The user interrupts, or the guest dies.
 pub(super) fn bring_back(
     order: &Order<'_>,
+    wanted: &[(&StepSpec, &str)],
     guest: &mut Guest,
-    armed: &mut Armed<'_>,
-    let_go: bool,
     journal: &mut Journal<'_>,
 ) -> Result<()> {
-    let ran = order.loaded.recipe.trigger.iter().take(journal.steps());
-    let wanted: Vec<(&StepSpec, &str)> =
-        ran.flat_map(|step| step.fetch.iter().map(move |path| (step, path.as_str()))).collect();
     if wanted.is_empty() {
         return Ok(());
-    }
-    if !let_go {
-        guest.pause()?;
-        breakpoints::let_go(&mut armed.gdb, order.cancel)?;
     }
     let folder = order.run_dir.file(FOLDER);
     fs::create_dir(&folder).or_host(format!("make {}", folder.display()))?;

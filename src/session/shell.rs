@@ -76,13 +76,14 @@ impl Shell {
     /// Carries bytes between the person and the shell until one of them has enough.
     ///
     /// # Errors
-    /// The guest died, or `output` cannot be written.
+    /// The guest died or halted, or `output` cannot be written.
     pub fn attend(&mut self, input: &Receiver<Typed>, output: &mut impl Write, order: &Order<'_>) -> Result<Left> {
         let shown = read_all(self.terminal.try_clone().or_host("share the terminal")?);
         let mut input = input.clone();
         let (mut exited, mut ended): (_, Option<Instant>) = (None, None);
         loop {
             order.cancel.check()?;
+            self.guest.check()?;
             // Again and again: a shell that only just begins to edit its line drops what was typed before.
             if ended.is_some_and(|at| at.elapsed() > INSIST) {
                 self.send(&[END_OF_INPUT])?;

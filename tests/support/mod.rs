@@ -8,6 +8,7 @@
 pub(crate) mod builds;
 pub(crate) mod kernel;
 pub(crate) mod packets;
+pub(crate) mod terminal;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -386,6 +387,14 @@ impl Running {
     fn start(mut command: Command, out: PathBuf, reader: Reader) -> Running {
         let mut child = command.spawn().unwrap();
         let stdout = Heard::listen(child.stdout.take().unwrap(), reader);
+        let stderr = Heard::listen(child.stderr.take().unwrap(), Reader::Patient);
+        Running { child, stdout, stderr, out, started: Instant::now() }
+    }
+
+    /// Starts kdbg, whose standard output comes out of `stdout`.
+    fn watch(mut command: Command, stdout: File, out: PathBuf) -> Running {
+        let mut child = command.spawn().unwrap();
+        let stdout = Heard::listen(stdout, Reader::Patient);
         let stderr = Heard::listen(child.stderr.take().unwrap(), Reader::Patient);
         Running { child, stdout, stderr, out, started: Instant::now() }
     }
