@@ -9,8 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use kdbg::store::Cache;
-use support::{Ended, Place, slot};
+use support::{Ended, HIT, Place, slot};
 
 /// How long it may take to be told that an image cannot be made.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -49,14 +48,7 @@ fn pack(pool: &Path, name: &str, files: &[(&str, &[u8])]) {
 
 /// A place whose apt offers `tool`, which needs `libtool1` and the linker, and `broken`, which needs what nobody has.
 fn place() -> Place {
-    let mut place = Place::new();
-    // The kernel that the tests have, and nothing else of the usual cache.
-    let (usual, own) = (Cache::place().unwrap(), place.path().join("cache"));
-    fs::create_dir(&own).unwrap();
-    for folder in ["kernels", "sources"] {
-        std::os::unix::fs::symlink(usual.join(folder), own.join(folder)).unwrap();
-    }
-    place.move_cache(own);
+    let place = Place::with_own_templates();
     let (work, pool) = (place.path().join("work"), place.path().join("pool"));
     [&work, &pool].iter().for_each(|folder| fs::create_dir(folder).unwrap());
     let library =
@@ -144,6 +136,31 @@ fn a_guest_has_what_its_image_lists() {
     run(&place, image, &steps[..1]).assert_passed();
     assert_eq!((archives.len(), place.cached("images")), (1, archives));
     assert_eq!(fs::read_to_string(place.path().join("pool/downloads")).unwrap().lines().count(), 1);
+}
+
+/// The one archive in a place's cache.
+fn archive(place: &Place) -> Vec<u8> {
+    let [image] = &place.cached("images")[..] else { panic!("{:?}", place.cached("images")) };
+    fs::read(place.path().join("cache/images").join(image).join("initramfs.cpio")).unwrap()
+}
+
+#[test]
+fn two_caches_make_the_same_archive_of_packages() {
+    let _slot = slot();
+    // The order is the recipe's; packages of the distribution, where apt has them, are as good.
+    for (image, is_mock) in [("packages: [tool, linker]\n", true), ("packages: [ethtool, socat]\n", false)] {
+        let places = [(); 2].map(|()| if is_mock { place() } else { Place::with_own_templates() });
+        let recipe = places.each_ref().map(|place| run(place, &format!("include: [base]\n{image}"), &[HIT]));
+        for ended in recipe {
+            if !is_mock && ended.code == Some(3) {
+                support::skip(&format!("packages cannot be had here: {ended}"));
+                return;
+            }
+            ended.assert_passed();
+        }
+        let [one, other] = places.each_ref().map(archive);
+        assert!(one == other, "{} and {} bytes of {image}", one.len(), other.len());
+    }
 }
 
 #[test]

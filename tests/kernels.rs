@@ -12,28 +12,14 @@ use std::time::Duration;
 
 use object::{Object, ObjectSymbol, SymbolKind};
 use serde_json::Value;
-use support::{Ended, HIT, Place, in_repository, probes_of_hits, skip, slot};
+use support::{Ended, HIT, Place, in_repository, obtain, probes_of_hits, slot};
 
-/// How long fetching and building a kernel may take on a slow machine.
-const LIMIT: Duration = Duration::from_secs(45 * 60);
-/// What kdbg says where neither the distribution nor a server has a source, and where apt has no such package.
-const UNOBTAINABLE: [&str; 2] = ["no source of Linux", "apt knows no package"];
-
-/// What `kdbg build --json` says of the kernel that these arguments choose; none, said, where this machine cannot get it.
-fn build(recipe: &Path, kernel: &[&str]) -> Option<Value> {
-    let place = Place::new();
-    let built = place.kdbg(&[&["build", recipe.to_str().unwrap(), "--json"], kernel].concat()).wait_within(LIMIT);
-    if UNOBTAINABLE.iter().any(|words| built.stderr.contains(words)) {
-        skip(&format!("{kernel:?} cannot be had here: {}", built.stderr));
-        return None;
-    }
-    built.assert_code(0);
-    Some(serde_json::from_str(&built.stdout).unwrap())
-}
+/// How long a run may take.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs a recipe on the kernel that these arguments choose; none, said, where this machine cannot get it.
 fn run(recipe: &Path, kernel: &[&str]) -> Option<Value> {
-    build(recipe, kernel)?;
+    obtain::kernel(recipe, kernel)?;
     let place = Place::new();
     let recipe = recipe.to_str().unwrap();
     let _slot = slot();
@@ -53,7 +39,7 @@ fn the_matrix_of_6_1_and_6_12_says_that_who_sends_a_reset_gives_a_reason() {
     for (name, function) in [("tcp-reset", "tcp_v4_send_reset"), ("listen-killed", "tcp_send_active_reset")] {
         let file = in_repository(&format!("recipes/{name}.yaml"));
         let kernels = ["6.1", "6.12"];
-        if kernels.iter().any(|version| build(&file, &["--kernel", version]).is_none()) {
+        if kernels.iter().any(|version| obtain::kernel(&file, &["--kernel", version]).is_none()) {
             return;
         }
         let place = Place::new();
@@ -151,11 +137,10 @@ fn a_probe_in_a_distributions_module_stops_whether_it_was_armed_before_the_modul
 
 #[test]
 fn the_network_tools_work_on_a_kernel_with_netfilter() {
-    if which::which("apt-get").is_err() {
-        skip("the image net takes Debian packages, and this host has no apt");
-        return;
+    let recipe = in_repository("tests/tools.yaml");
+    if obtain::packages(&recipe) {
+        run(&recipe, &[]);
     }
-    run(&in_repository("tests/tools.yaml"), &[]);
 }
 
 /// A kernel that is partly debuggable and has a module.
@@ -182,8 +167,11 @@ expect:
 #[test]
 fn the_tracing_tools_see_the_resets_that_a_probe_sees() {
     let (recipe, place) = (in_repository("tests/trace.yaml"), Place::new());
+    if !obtain::packages(&recipe) {
+        return;
+    }
+    obtain::kernel(&recipe, &[]).expect("a kernel of the version that all tests have");
     let (recipe, out) = (recipe.to_str().unwrap(), place.out());
-    build(Path::new(recipe), &[]).expect("a kernel of the version that all tests have");
     let _slot = slot();
     // Booted: a saved guest of this size is not worth its place in the cache.
     let line = ["run", recipe, "--cold", "--accel", "tcg", "--out", out.to_str().unwrap()];
@@ -196,7 +184,7 @@ fn hang(cpus: u32, crash: &str, sysctl: &str) -> Ended {
     let kernel = recipe.lines().find(|line| line.starts_with("kernel:")).unwrap();
     let place = Place::new();
     let file = place.file("kernel.yaml", &format!("name: test\n{kernel}\n"));
-    build(&file, &[]).expect("a kernel of the version that all tests have");
+    obtain::kernel(&file, &[]).expect("a kernel of the version that all tests have");
     let _slot = slot();
     place.run(&format!(
         "name: test\n{kernel}\nguest: {{ cpus: {cpus} }}\nprobes:\n  - {{ name: rst, at: tcp_v4_send_reset }}\ntrigger:\n  \
@@ -269,7 +257,7 @@ const REGISTERS: [&str; 6] = ["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
 #[test]
 fn the_arguments_at_o0_are_what_the_caller_passed() {
     let place = Place::new();
-    let Some(built) = build(&place.file("kernel.yaml", DEBUGGABLE), &[]) else { return };
+    let Some(built) = obtain::kernel(&place.file("kernel.yaml", DEBUGGABLE), &[]) else { return };
     let starts = addresses(Path::new(built["vmlinux"].as_str().unwrap()));
     let shown: Vec<String> = REGISTERS.iter().map(|name| format!("{name}: (unsigned long)${name}")).collect();
     let shown = shown.join(", ");

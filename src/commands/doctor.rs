@@ -56,24 +56,19 @@ pub fn run(args: &DoctorArgs, cancel: &Cancel) -> Result<()> {
         cache: Cache::place()?,
         kernels: vec![DEFAULT_KERNEL.into()],
     };
-    let result = doctor(&options, kvm_verdict(&events, cancel).as_deref(), &events, cancel);
+    let result = doctor(&options, kvm_verdict(&events, cancel), &events, cancel);
     screen.finish();
     result
 }
 
-/// What a boot under KVM comes to. A refusal is tried again: whatever it was may be mended.
-fn kvm_verdict(events: &Events, cancel: &Cancel) -> Option<String> {
+/// What a boot under KVM comes to; none without a cache or a QEMU. A refusal is tried again: whatever it was may be mended.
+fn kvm_verdict(events: &Events, cancel: &Cancel) -> Option<accelerator::Verdict> {
     let cache = Cache::open().ok()?;
     let qemu = which::which("qemu-system-x86_64").ok()?;
-    let verdict = match accelerator::known(&qemu, &cache) {
+    Some(match accelerator::known(&qemu, &cache) {
         accelerator::Verdict::Proved => accelerator::Verdict::Proved,
         known => prove_kvm(&qemu, &cache, events, cancel).unwrap_or(known),
-    };
-    match verdict {
-        accelerator::Verdict::Proved => Some("proved: a guest has booted under it".into()),
-        accelerator::Verdict::Refused { why } => Some(format!("refused, guests run under TCG: {why}")),
-        accelerator::Verdict::Untried => None,
-    }
+    })
 }
 
 /// None when there is no device, or no kernel to try it with.
@@ -88,8 +83,13 @@ fn prove_kvm(qemu: &Path, cache: &Cache, events: &Events, cancel: &Cancel) -> Op
 
 /// Looks, installs if asked to, shows. Fails with an error of kind host when something needed is not there.
 ///
-/// `kvm_line` is the verdict of a real boot under KVM, where one was made; else the device's state is shown.
-pub fn doctor(options: &DoctorOptions, kvm_line: Option<&str>, events: &Events, cancel: &Cancel) -> Result<()> {
+/// `kvm` is the verdict of a real boot under KVM, where one was made.
+pub fn doctor(
+    options: &DoctorOptions,
+    kvm: Option<accelerator::Verdict>,
+    events: &Events,
+    cancel: &Cancel,
+) -> Result<()> {
     let system = System::here(&options.cache);
     let needs = needs_for(&Purpose::ALL, &options.kernels);
     let findings = settle(&needs, options.install, &system, events, cancel)?;
@@ -97,7 +97,7 @@ pub fn doctor(options: &DoctorOptions, kvm_line: Option<&str>, events: &Events, 
         facts: Facts::gather(&system),
         manager: Manager::of(&system),
         plan: Plan::of(&findings, &system),
-        kvm_line: kvm_line.map(str::to_owned),
+        kvm,
         findings,
     };
     let text = match options.json {
@@ -114,7 +114,7 @@ struct Checkup {
     facts: Facts,
     manager: Option<Manager>,
     plan: Option<Plan>,
-    kvm_line: Option<String>,
+    kvm: Option<accelerator::Verdict>,
 }
 
 impl Checkup {
@@ -127,7 +127,7 @@ impl Checkup {
         json!({
             "needs": needs.collect::<Vec<_>>(),
             "host": self.facts,
-            "kvm": self.kvm_line,
+            "kvm": self.kvm,
             "package_manager": self.manager,
             "remedy": self.plan.as_ref().map(ToString::to_string),
             "ok": self.findings.iter().all(|finding| finding.verdict.is_ok()),
@@ -156,7 +156,7 @@ impl Checkup {
         };
         let manager = self.manager.map_or_else(|| doubtful("none kdbg knows"), |manager| manager.to_string());
         let facts = aligned(&[
-            ["KVM".into(), self.kvm_line.clone().unwrap_or_else(|| device(&self.facts.kvm))],
+            ["accelerator".into(), accelerator(&self.facts.kvm, self.kvm.as_ref())],
             ["disk".into(), format!("{disk} at {}", self.facts.cache.display())],
             ["memory".into(), self.facts.available_memory.map_or("unknown".into(), |m| format!("{} free", size(m)))],
             ["CPUs".into(), self.facts.cpus.to_string()],
@@ -175,13 +175,22 @@ fn found(verdict: &Verdict) -> String {
     }
 }
 
-/// What the KVM device says for itself.
-fn device(kvm: &KvmDevice) -> String {
-    match kvm {
-        KvmDevice::Absent => "no /dev/kvm: guests run under TCG".into(),
-        KvmDevice::NoPermission { group } => format!("/dev/kvm is there, for the group `{group}` only: join it"),
-        KvmDevice::Refused { why } => format!("/dev/kvm cannot be opened: {why}"),
-        KvmDevice::Openable => "/dev/kvm opens; the first run proves it by a boot".into(),
+/// What will execute guests, and why.
+fn accelerator(device: &KvmDevice, kvm: Option<&accelerator::Verdict>) -> String {
+    use accelerator::Verdict::{Proved, Refused, Untried};
+    match (device, kvm) {
+        (KvmDevice::Absent, _) => "TCG: this host has no /dev/kvm".into(),
+        (KvmDevice::NoPermission { group }, _) => {
+            format!("TCG: /dev/kvm is for the group `{group}` only; join it for KVM")
+        }
+        (KvmDevice::Refused { why }, _) => format!("TCG: /dev/kvm cannot be opened: {why}"),
+        (KvmDevice::Openable, Some(Proved)) => "KVM: a guest has booted under it".into(),
+        (KvmDevice::Openable, Some(Refused { why })) => {
+            format!("TCG: KVM is refused, a guest does not boot under it: {why}")
+        }
+        (KvmDevice::Openable, Some(Untried) | None) => {
+            "not known yet: /dev/kvm opens, and the first run finds out whether a guest boots under KVM".into()
+        }
     }
 }
 
@@ -208,7 +217,7 @@ mod tests {
             },
             manager: Some(Manager::Apt),
             plan: None,
-            kvm_line: None,
+            kvm: None,
         }
     }
 
@@ -219,11 +228,11 @@ mod tests {
           gdb                 13.1   stops the kernel and reads it  ok
           qemu-system-x86_64  -      boots the guest                missing
 
-          KVM       /dev/kvm is there, for the group `kvm` only: join it
-          disk      2.0 GiB free (a kernel takes up to 3.0 GiB) at /cache
-          memory    512 MiB free
-          CPUs      2
-          packages  apt-get on Debian GNU/Linux 12
+          accelerator  TCG: /dev/kvm is for the group `kvm` only; join it for KVM
+          disk         2.0 GiB free (a kernel takes up to 3.0 GiB) at /cache
+          memory       512 MiB free
+          CPUs         2
+          packages     apt-get on Debian GNU/Linux 12
         ");
     }
 
@@ -234,5 +243,17 @@ mod tests {
         assert_eq!(json["needs"][1]["found"]["verdict"], "missing");
         assert_eq!(json["host"]["kvm"]["group"], "kvm");
         assert_eq!(json["ok"], false);
+    }
+
+    #[test]
+    fn the_accelerator_is_named_with_its_reason() {
+        let refused = accelerator::Verdict::Refused { why: "QEMU did not start".into() };
+        let checkup = |kvm| Checkup { kvm, ..checkup() };
+        assert_eq!(checkup(Some(refused.clone())).json()["kvm"]["why"], "QEMU did not start");
+        assert_eq!(checkup(Some(accelerator::Verdict::Proved)).json()["kvm"]["verdict"], "proved");
+        let said = |kvm| accelerator(&KvmDevice::Openable, kvm);
+        assert!(said(Some(&refused)).starts_with("TCG: KVM is refused") && said(Some(&refused)).ends_with("start"));
+        assert!(said(Some(&accelerator::Verdict::Proved)).starts_with("KVM: "));
+        assert!(said(None).starts_with("not known yet: "));
     }
 }

@@ -52,14 +52,14 @@ pub fn known(qemu: &Path, cache: &Cache) -> Verdict {
     if let Err(why) = device_opens() {
         return Verdict::Refused { why };
     }
-    let remembered = fs::read_to_string(memory(qemu, cache)).ok();
+    let remembered = fs::read_to_string(memory(qemu, &host(), cache)).ok();
     remembered.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Verdict::Untried)
 }
 
 /// Remembers what a boot under KVM came to. A cache that cannot be written only means another try next time.
 pub fn remember(verdict: &Verdict, qemu: &Path, cache: &Cache) {
     if let Ok(text) = serde_json::to_string(verdict) {
-        let _ = fs::write(memory(qemu, cache), text);
+        let _ = fs::write(memory(qemu, &host(), cache), text);
     }
 }
 
@@ -109,9 +109,9 @@ impl Verdict {
     }
 }
 
-/// The file that holds the verdict for this QEMU, host kernel and CPU.
-fn memory(qemu: &Path, cache: &Cache) -> PathBuf {
-    let digest = Sha256::digest(format!("{}{}", identity(qemu), host()));
+/// The file that holds the verdict for this QEMU on this [host](host()).
+fn memory(qemu: &Path, host: &str, cache: &Cache) -> PathBuf {
+    let digest = Sha256::digest(format!("{}{host}", identity(qemu)));
     let name = hex(&digest[..8]);
     cache.path(format!("kvm-{name}.json"))
 }
@@ -128,4 +128,23 @@ pub(super) fn host() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find(|line| line.starts_with("model name")).unwrap_or_default();
     format!("{kernel}{cpu}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_of_one_qemu_on_one_host() {
+        let cache = Cache::unproved("/cache".into());
+        let of = |qemu: &str, host| memory(Path::new(qemu), host, &cache);
+        assert_eq!(of("/bin/true", "host"), of("/bin/true", "host"));
+        assert_ne!(of("/bin/true", "host"), of("/bin/sh", "host"));
+        assert_ne!(of("/bin/true", "host"), of("/bin/true", "another"));
+        let kernel = rustix::system::uname();
+        assert!(host().starts_with(&*kernel.release().to_string_lossy()), "{}", host());
+        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap();
+        let model = cpu.lines().find(|line| line.starts_with("model name")).unwrap_or_default();
+        assert!(host().ends_with(model), "{}", host());
+    }
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod builds;
 pub(crate) mod kernel;
+pub(crate) mod obtain;
 pub(crate) mod packets;
 pub(crate) mod terminal;
 
@@ -176,12 +177,14 @@ impl Place {
         place
     }
 
+    /// Links every entry by itself: what deletes or adds one here leaves the user's cache as it is.
     fn link_kernels(&self) {
-        let usual = user_cache();
-        let own = self.path().join("cache");
-        fs::create_dir_all(&own).unwrap();
-        for folder in ["kernels", "sources", "objects"] {
-            let _ = std::os::unix::fs::symlink(usual.join(folder), own.join(folder));
+        let (usual, own) = (user_cache(), self.path().join("cache"));
+        for folder in ["kernels/inputs", "kernels", "sources", "objects"] {
+            fs::create_dir_all(own.join(folder)).unwrap();
+            for entry in fs::read_dir(usual.join(folder)).into_iter().flatten().flatten() {
+                let _ = std::os::unix::fs::symlink(entry.path(), own.join(folder).join(entry.file_name()));
+            }
         }
     }
 
