@@ -12,6 +12,7 @@
 //! | [`markdown`] | a report as a page, `report.md` | nothing: it asks [`markdown::Sources`] for source lines |
 //! | [`matrix`] | several reports of one recipe → `matrix.json`, `matrix.md` | nothing |
 //! | [`packets`] | captures of several interfaces → packets.pcapng | nothing |
+//! | [`volatile`] | which places of `report.json` differ from run to run | nothing |
 //! | [`sources`] | those source lines, out of a kernel tree | the kernel tree, read only |
 //!
 //! Nothing in this room knows a screen ([`crate::ui`]), a debugger or a guest. The fields of `report.json` are
@@ -28,6 +29,7 @@ pub mod path;
 pub mod sources;
 pub mod text;
 pub mod value;
+pub mod volatile;
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -15,6 +15,7 @@ use crate::recipe::{Loaded, Resolved};
 use crate::report::markdown::{self, NoSources, Sources};
 use crate::report::model::{Outcome, Report};
 use crate::report::sources::KernelTree;
+use crate::report::volatile;
 use crate::session::{self, Ended, Order};
 use crate::store::{Cache, RunDir};
 use crate::{kernel, recipe, ui};
@@ -133,6 +134,7 @@ fn write_report(ended: Ended, run_dir: &RunDir, events: &Events) -> Result<(Repo
     let Ended { mut report, kernel } = ended;
     events.phase(Phase::Report, run_dir.path().display().to_string(), || {
         report.files = files(run_dir);
+        report.volatile = volatile::pointers(&report);
         let json = serde_json::to_string_pretty(&report).map_err(|error| Error::host(error.to_string()))?;
         run_dir.write("report.json", &(json + "\n"))?;
         let tree = kernel.and_then(|kernel| kernel.source_tree).map(KernelTree::new);

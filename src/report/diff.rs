@@ -10,8 +10,12 @@ use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::model::{Frame, Hit, Report, Var};
 use super::path::{place, plain_symbol};
+use super::volatile;
 
 pub use text::render;
+
+/// How many places are named at which two reports are not equal.
+const PLACES: usize = 16;
 
 /// What differs between two runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,8 +28,11 @@ pub struct Difference {
     pub probes: Vec<ProbeDifference>,
     /// Expectations that held in one run and not in the other, or that only one has.
     pub expectations: Vec<Change>,
-    /// Whether nothing differs.
+    /// Whether nothing of these differs.
     pub same: bool,
+    /// The first places at which the two `report.json` differ, beyond what either of them marks volatile: JSON pointers.
+    /// None: the reports are equal.
+    pub unequal: Vec<String>,
 }
 
 /// Which run.
@@ -130,7 +137,15 @@ pub fn compare(first: &Report, second: &Report) -> Difference {
     let ends = [first, second].map(|report| Some(end(report)));
     let outcome = (ends[0] != ends[1]).then(|| Change { what: "outcome".into(), values: ends });
     let same = outcome.is_none() && expectations.is_empty() && probes.iter().all(ProbeDifference::is_same);
-    Difference { runs: [side(first), side(second)], outcome, probes, expectations, same }
+    let unequal = unequal(first, second);
+    Difference { runs: [side(first), side(second)], outcome, probes, expectations, same, unequal }
+}
+
+fn unequal(first: &Report, second: &Report) -> Vec<String> {
+    // A report can always be written as JSON; what cannot has a place too.
+    let mut places = volatile::differing(first, second).unwrap_or_else(|_| vec![String::new()]);
+    places.truncate(PLACES);
+    places
 }
 
 /// `passed`, or `error in the guest: its message`.

@@ -52,6 +52,9 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The other files of the run, by name, relative to this one.
     pub files: BTreeMap<String, String>,
+    /// The places of this report that differ from run to run, as JSON pointers.
+    #[serde(default)]
+    pub volatile: Vec<String>,
 }
 
 /// How a run ended.

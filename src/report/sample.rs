@@ -189,5 +189,6 @@ pub(crate) fn sample() -> Report {
         timings: BTreeMap::from([("boot_ms".into(), 46), ("total_ms".into(), 940), ("trigger_ms".into(), 240)]),
         warnings: vec!["KVM refused: the guest did not boot under it; TCG was taken".into()],
         files: BTreeMap::from([("console".into(), "console.log".into()), ("gdb".into(), "gdb-mi.log".into())]),
+        volatile: vec![],
     }
 }

@@ -63,6 +63,7 @@ impl<'a> Journal<'a> {
             timings: BTreeMap::new(),
             warnings: Vec::new(),
             files: BTreeMap::new(),
+            volatile: Vec::new(),
         };
         Journal {
             order,

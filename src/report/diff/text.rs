@@ -19,9 +19,16 @@ pub fn render(difference: &Difference) -> String {
     for change in &difference.expectations {
         text.push_str(&format!("\n  expectation  {}\n", change_text(change)));
     }
-    let verdict = if difference.same { "same" } else { "different" };
-    text.push_str(&format!("\n  {verdict}  addresses, times and process ids aside\n"));
+    text.push_str(&format!("\n  {}\n", verdict(difference)));
     text
+}
+
+fn verdict(difference: &Difference) -> String {
+    match difference.unequal.first() {
+        None => "same  report.json is equal but for what it marks volatile".into(),
+        Some(_) if !difference.same => "different  addresses, times and process ids aside".into(),
+        Some(first) => format!("same  addresses, times and process ids aside; report.json first differs at {first}"),
+    }
 }
 
 fn side(side: &Side) -> String {
