@@ -361,7 +361,7 @@ mod tests {
         let wanted = [
             (
                 &json,
-                "schema recipe outcome error kernel machine probes hits trigger captured incidents expectations timings warnings files",
+                "schema recipe outcome error kernel machine probes hits trigger captured incidents expectations timings warnings files volatile",
             ),
             (&json["recipe"], "name about sha256"),
             (&json["kernel"], "version release build_id key vmlinux debuggable"),

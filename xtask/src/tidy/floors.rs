@@ -68,6 +68,7 @@ const PURE: &[&str] = &[
     "report::path",
     "report::text",
     "report::value",
+    "report::volatile",
     "spelling",
 ];
 
