@@ -146,6 +146,63 @@ fn captured_ping(place: &Place) -> Option<(File, Running)> {
     Some((slot, running))
 }
 
+/// A guest with a network card and a bridge, all of it captured: a ping over the bridge, a connection from the host, a ping.
+const EVERYTHING: &str = "name: everything
+kernel: { version: '6.1', config: [base, net, netfilter] }
+guest:
+  image: net
+  network:
+    mode: user
+    forward: { web: 8080 }
+    topology:
+      hosts:
+        root: { bridges: { br0: [port0] }, addresses: { br0: 172.17.0.1/16 } }
+        client: { addresses: { eth0: 172.17.0.2/16 } }
+      links: [[client:eth0, root:port0]]
+    capture: true
+probes:
+  - { name: rst, at: tcp_v4_send_reset }
+trigger:
+  - { name: ping, run: ping -c 1 172.17.0.1, on: client }
+  - name: serve
+    run: |
+      socat TCP-LISTEN:8080 SYSTEM:'echo hello' &
+      until ss -ltn | grep -q :8080; do sleep 0.05; done
+  - { name: from outside, to: web, expect: hello }
+  - { name: ping again, run: ping -c 1 172.17.0.1, on: client }
+";
+
+#[test]
+fn the_network_card_a_bridge_and_its_port_are_captured_on_one_clock() {
+    let place = Place::new();
+    let file = place.file("test.yaml", EVERYTHING);
+    if !obtain::packages(&file) || obtain::kernel(&file, &[]).is_none() {
+        return;
+    }
+    let _slot = slot();
+    let report = place.run(EVERYTHING).assert_passed();
+    let names = report["captured"].as_array().unwrap().iter().map(|one| one["interface"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["root:eth0", "root:port0", "root:br0", "client:eth0"]);
+    let packets = support::packets::packets(&place.out());
+    assert!(packets.is_sorted_by_key(|packet| packet.time));
+    // Once a ping, once what came from the host, and a ping again, wherever they were seen.
+    let (mut pings, mut syns) = (Vec::new(), Vec::new());
+    for (at, packet) in packets.iter().enumerate() {
+        match (packet.ip(), packet.tcp()) {
+            (Some((1, icmp)), _) if icmp[0] == 8 => pings.push((at, packet)),
+            (_, Some((_, 8080, _, SYN))) => syns.push((at, packet)),
+            _ => {}
+        }
+    }
+    let names = |found: &[(usize, &Packet)]| found.iter().map(|(_, one)| one.interface.clone()).collect::<Vec<_>>();
+    let mut first = names(&pings[..3]);
+    assert_eq!((first.remove(0), names(&syns)), ("client:eth0".into(), vec!["root:eth0".into()]), "where they began");
+    first.sort();
+    assert_eq!((first, pings.len()), (vec!["root:br0".into(), "root:port0".into()], 6));
+    assert_eq!(pings[1].1.time, pings[2].1.time, "a bridge and its port see a packet at one time");
+    assert!(pings[2].0 < syns[0].0 && syns[0].0 < pings[3].0, "what was later is later in the file");
+}
+
 #[test]
 fn a_guest_that_dies_has_left_its_packets() {
     let place = Place::new();

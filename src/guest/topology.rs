@@ -90,10 +90,11 @@ fn host(name: &str) -> Piece {
 fn link(topology: &TopologySpec, index: usize) -> Piece {
     let [one, other] = &topology.links[index];
     let place = |host: &str| if host == ROOT { "1".into() } else { host.to_owned() };
+    // From the one host: of the name that an interface is to have there, none may be where the command is given.
     let command = format!(
-        "ip link add {} netns {} type veth peer name {} netns {}",
+        "{} link add {} type veth peer name {} netns {}",
+        ip(&one.host),
         one.interface,
-        place(&one.host),
         other.interface,
         place(&other.host)
     );
