@@ -132,6 +132,7 @@ fn a_guest_has_what_its_image_lists() {
     assert!(lock.contains("libtool1: 1:2-3\n"), "{lock}");
     // The same again: apt is not asked, and the same archive is taken.
     let archives = place.cached("images");
+    assert!(lock.contains(&format!("\n  key: {}\n", archives[0].strip_prefix("mine-").unwrap())), "{lock}");
     place.fake("apt-get", "echo 'apt was asked'; exit 1");
     run(&place, image, &steps[..1]).assert_passed();
     assert_eq!((archives.len(), place.cached("images")), (1, archives));

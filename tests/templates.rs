@@ -7,11 +7,11 @@ mod support;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{AFTERMATH, HIT, Place, Running, recipe, slot};
+use support::{AFTERMATH, HIT, LONG, Place, Running, recipe, slot};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -176,6 +176,47 @@ fn a_damaged_template_is_made_anew() {
         assert_eq!(report["warnings"], Value::Array(Vec::new()));
     }
     assert_eq!(ways(&run(&place, "4", &[])), (true, false));
+}
+
+/// What `kdbg cache` says, as JSON.
+#[track_caller]
+fn cache(place: &Place, args: &[&str]) -> Value {
+    let ended = place.kdbg(&[&["cache"], args, &["--json"]].concat()).wait_within(LIMIT);
+    ended.assert_code(0);
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+/// The one template in a list of entries.
+fn template(entries: &Value) -> Option<&Value> {
+    let templates: Vec<_> = entries.as_array().unwrap().iter().filter(|entry| entry["kind"] == "templates").collect();
+    assert!(templates.len() < 2, "{entries}");
+    templates.first().copied()
+}
+
+#[test]
+fn a_template_is_listed_and_goes_when_it_is_old_and_no_run_has_it() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    let running = place.start(&recipe(&[LONG]));
+    running.wait_for_event("step_started", "long");
+    let folder = in_template(&place, "");
+    let listed = cache(&place, &["list"]);
+    let listed = template(&listed["entries"]).unwrap();
+    let about = listed["about"].as_str().unwrap();
+    assert!(about.starts_with("Linux 6.1.") && about.ends_with(", image base"), "{listed}");
+    assert!(listed["damage"].is_null() && listed["bytes"].as_u64().unwrap() > 10 << 20, "{listed}");
+    let swept = cache(&place, &["gc", "--all"]);
+    assert!(template(&swept["in_use"]).is_some() && template(&swept["freed"]).is_none(), "{swept}");
+    running.signal(Signal::INT);
+    running.wait_within(LIMIT).assert_code(130);
+    assert_eq!(ways(&run(&place, "again", &[])), (true, false), "it is whole");
+    // A use is remembered.
+    assert!(template(&cache(&place, &["gc"])["freed"]).is_none());
+    let long_ago = SystemTime::now() - Duration::from_secs(31 * 24 * 3600);
+    fs::File::open(&folder).unwrap().set_modified(long_ago).unwrap();
+    let freed = cache(&place, &["gc"]);
+    assert_eq!(template(&freed["freed"]).unwrap()["reason"], "unused", "{freed}");
+    assert!(!folder.exists());
 }
 
 #[test]

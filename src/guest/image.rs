@@ -73,6 +73,12 @@ pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events, cancel: &C
     })
 }
 
+/// The key of an archive that [`build`] gave for the image `name`.
+pub fn key_of<'a>(name: &str, archive: &'a Path) -> &'a str {
+    let folder = archive.parent().and_then(Path::file_name).and_then(|folder| folder.to_str()).unwrap_or_default();
+    folder.strip_prefix(name).and_then(|rest| rest.strip_prefix('-')).unwrap_or(folder)
+}
+
 /// Makes sure that the host has the programs that the image takes from it.
 ///
 /// # Errors

@@ -96,7 +96,7 @@ impl Boot {
             accelerator::remember(verdict, &order.qemu, order.cache);
         }
         self.settle(order, parts, journal)?;
-        self.announce(order, parts.kernel, journal)
+        self.announce(order, parts, journal)
     }
 
     /// Waits until the agent answers. Where QEMU crashes under a guest whose memory is a template's file, the disk may be
@@ -155,7 +155,7 @@ impl Boot {
         Ok(())
     }
 
-    fn announce(&mut self, order: &Order<'_>, kernel: &KernelBuild, journal: &mut Journal<'_>) -> Result<()> {
+    fn announce(&mut self, order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>) -> Result<()> {
         let spec = &order.loaded.recipe.guest;
         let forked = self.forked;
         let really = if self.guest.uses_kvm()? { Accelerator::Kvm } else { Accelerator::Tcg };
@@ -170,7 +170,7 @@ impl Boot {
             forked,
             forwards: Vec::new(),
         };
-        inputs::write(order, kernel, &machine)?;
+        inputs::write(order, parts, &machine)?;
         journal.machine(machine);
         let duration = self.took.unwrap_or_default();
         journal.time("boot_ms", duration);

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Order;
+use super::boot::Parts;
 use crate::digest::sha256;
 use crate::error::{Error, IoContext, Result};
-use crate::kernel::KernelBuild;
+use crate::guest::image::key_of;
 use crate::package::Set;
 use crate::report::model::MachineInfo;
 
@@ -50,6 +51,8 @@ struct Kernel<'a> {
 #[derive(Serialize)]
 struct Image<'a> {
     name: &'a str,
+    /// Made of the content of all that is in it, modules included.
+    key: &'a str,
     init_sha256: String,
     programs: Vec<&'a str>,
     /// Debian packages and those that they need, with their versions.
@@ -61,7 +64,8 @@ struct Image<'a> {
 ///
 /// # Errors
 /// It cannot be written.
-pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineInfo) -> Result<()> {
+pub(super) fn write(order: &Order<'_>, parts: Parts<'_>, machine: &MachineInfo) -> Result<()> {
+    let kernel = parts.kernel;
     let recipe = &order.loaded.recipe;
     let image = &order.resolved.image;
     let names: Vec<&str> = image.packages().iter().map(|item| item.name).collect();
@@ -102,6 +106,7 @@ pub(super) fn write(order: &Order<'_>, kernel: &KernelBuild, machine: &MachineIn
         },
         image: Image {
             name: &image.name,
+            key: key_of(&image.name, parts.initramfs),
             init_sha256: sha256(image.init.as_bytes()),
             programs: image.programs().iter().map(|item| item.name).collect(),
             packages: packages.into_iter().map(|package| (package.name, package.version)).collect(),
