@@ -11,6 +11,7 @@ mod condition;
 pub mod lines;
 pub mod mi;
 pub mod modules;
+mod objects;
 pub mod read_ahead;
 mod registers;
 mod stack;

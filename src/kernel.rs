@@ -13,6 +13,7 @@ mod entry;
 pub mod explain;
 pub mod kconfig;
 mod key;
+mod layouts;
 pub mod modules;
 mod package;
 pub mod request;

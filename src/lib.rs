@@ -32,7 +32,9 @@
 //! | [`store`] | the cache with its locks and staging; the directory of a run |
 //! | [`process`] | every child: supervised, in a group of its own, ended for sure |
 //! | [`event`] | what screens may learn, as one enum; the flag that asks every wait to end |
+//! | [`decode`] | what sockets, packets, connections and other objects of the kernel say |
 //! | [`report`] | `report.json` as types, expectations, `report.md` |
+//! | [`layout`] | where the members of the kernel's structures are, from its debug information |
 //! | [`recipe`] | YAML → a checked recipe, or errors that point at a line; what a probe and an expression may say |
 //! | [`builtin`] | the fragments and images that are compiled in |
 //! | [`spelling`] | the nearest names to a wrong one |
@@ -44,6 +46,7 @@
 //! - A key of the recipe: [`recipe::types`], its check in `recipe::check`, docs/recipe.md.
 //! - A value in the report: [`report::model`], where it is collected ([`gdb::collect`] or `session::journal`), where it
 //!   is shown ([`report::markdown`], [`ui::summary`]), docs/report.md.
+//! - An object of the kernel that should be read: its members and its reader in [`decode`].
 //! - Something QEMU is asked for: [`guest::machine`]. Something the guest's user space does: `images/init` and
 //!   [`guest::agent`].
 //! - Something GDB is asked for: [`gdb::breakpoints`] before the run, [`gdb::collect`] at a hit.
@@ -60,6 +63,7 @@
 pub mod builtin;
 pub mod cli;
 pub mod commands;
+pub mod decode;
 pub mod digest;
 pub mod error;
 pub mod event;
@@ -67,6 +71,7 @@ pub mod gdb;
 pub mod guest;
 pub mod host;
 pub mod kernel;
+pub mod layout;
 pub mod package;
 pub mod process;
 pub mod recipe;

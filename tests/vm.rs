@@ -26,6 +26,13 @@ fn tcp_reset_shows_the_way_of_the_packet() {
     ];
     assert_passes(hit, &way);
     assert_eq!((&hit["context"], &hit["cpu"]), (&"softirq".into(), &0.into()));
+    let decoded = |kind: &str| list(&hit["decoded"]).iter().find(|object| object["kind"] == kind).unwrap();
+    let packet = decoded("sk_buff");
+    assert_eq!((&packet["expression"], &packet["fields"]["to"]), (&"skb".into(), &"127.0.0.1:9".into()));
+    assert!(packet["summary"].as_str().unwrap().contains(" → 127.0.0.1:9 TCP SYN seq "), "{packet}");
+    assert!(packet["summary"].as_str().unwrap().ends_with(" on lo"), "{packet}");
+    let client = decoded("sock")["summary"].as_str().unwrap();
+    assert!(client.starts_with("TCP TCP_SYN_SENT 127.0.0.1:") && client.ends_with(" → 127.0.0.1:9"), "{client}");
     // On a busy host the guest's softirqs run late, and the kernel leaves them to ksoftirqd.
     match hit["task"]["comm"].as_str().unwrap() {
         "ksoftirqd/0" => assert_whole(hit, "ret_from_fork"),
@@ -103,7 +110,7 @@ fn assert_shape(report: &Value) {
     let shapes = [
         (
             report,
-            "schema recipe outcome error kernel machine probes hits trigger captured incidents expectations timings warnings files",
+            "schema recipe outcome error kernel machine probes hits trigger captured incidents expectations timings warnings files volatile",
         ),
         (&report["recipe"], "name about sha256"),
         (&report["kernel"], "version release build_id key vmlinux debuggable"),

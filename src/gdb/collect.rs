@@ -7,11 +7,13 @@ use super::answer::Answer;
 use super::breakpoints::{Place, Program};
 use super::client::{Gdb, Stop};
 use super::mi::{self, number};
+use super::objects;
 use super::stack::{Piece, Reader, Stack};
 use super::types::Types;
 use super::variables;
 use crate::error::Result;
 use crate::event::{Cancel, millis};
+use crate::layout::Layouts;
 use crate::recipe::types::ProbeSpec;
 use crate::report::model::{Context, Cost, Hit, Task, Var};
 
@@ -105,6 +107,7 @@ pub struct Probed<'a> {
 pub struct Collector<'a> {
     /// Where names and files are looked up.
     pub program: Program<'a>,
+    layouts: Layouts,
     per_cpu: PerCpu,
     stacks: Reader,
     complained: BTreeSet<(String, String)>,
@@ -114,9 +117,16 @@ pub struct Collector<'a> {
 impl<'a> Collector<'a> {
     /// A collector for the program that GDB has loaded; `patterned` if some of it is
     /// [debuggable](crate::recipe::KernelSpec::debuggable).
-    pub fn new(program: Program<'a>, patterned: bool) -> Self {
+    pub fn new(program: Program<'a>, layouts: Layouts, patterned: bool) -> Self {
         let stacks = Reader { interrupt_stack: None, patterned, storage: BTreeMap::new(), types: Types::default() };
-        Collector { program, per_cpu: PerCpu::default(), stacks, complained: BTreeSet::new(), complaints: Vec::new() }
+        Collector {
+            program,
+            layouts,
+            per_cpu: PerCpu::default(),
+            stacks,
+            complained: BTreeSet::new(),
+            complaints: Vec::new(),
+        }
     }
 
     /// Finds where the kernel keeps what every hit shows. `address` is one whose file GDB has read already.
@@ -194,6 +204,8 @@ impl<'a> Collector<'a> {
         if let (Some(place), Some(frame)) = (entry, frames.first_mut().filter(|frame| frame.offset == Some(0))) {
             (frame.file, frame.line) = (Some(place.file.clone()), Some(place.line));
         }
+        let function = |address| self.program.symbols.containing(address).map(|holder| holder.name().to_string());
+        let decoded = objects::decode(gdb, &self.layouts, &function, &frames, cancel)?;
         Ok(Hit {
             index,
             probe: probe.name.clone(),
@@ -204,7 +216,7 @@ impl<'a> Collector<'a> {
             frames,
             cut,
             shown,
-            decoded: Vec::new(),
+            decoded,
             returned: None,
             cost: Cost { stop_us: 0, collect_us: micros(start) },
         })

@@ -46,9 +46,10 @@ pub(super) fn load_gdb<'a>(
     let probes = plural(order.loaded.recipe.probes.len() as u64, "probe");
     events.phase(Phase::Arm, probes.clone(), || {
         breakpoints::load(&mut gdb, &kernel.vmlinux, cancel)?;
+        let layouts = kernel.layouts()?;
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
-        let collector = Collector::new(program, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
+        let collector = Collector::new(program, layouts, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
         let breakpoints = Vec::new();
         let (pending, homes) = (BTreeSet::new(), BTreeMap::new());
         let mut armed = Armed { gdb, collector, breakpoints, watch, pending, homes, order, kernel, chosen };

@@ -9,8 +9,8 @@ use super::{Finding, Tree};
 /// not know each other. A new room gets its place here, as low as it can stand.
 const FLOORS: &[&[&str]] = &[
     &["error", "spelling", "digest", "builtin"],
-    &["recipe"],
-    &["report"],
+    &["recipe", "layout"],
+    &["report", "decode"],
     &["event"],
     &["process", "store"],
     &["package"],

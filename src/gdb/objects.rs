@@ -1,0 +1,101 @@
+//! The kernel's objects that the variables of a hit point to, read through GDB and decoded.
+
+use std::collections::BTreeSet;
+
+use super::client::Gdb;
+use super::mi::number;
+use crate::decode::{self, Decoder, Memory};
+use crate::error::Result;
+use crate::event::Cancel;
+use crate::layout::Layouts;
+use crate::report::model::{Decoded, Frame, Var};
+
+/// How many objects of a hit are decoded at most; the innermost frames' first.
+const MANY: usize = 24;
+
+/// The guest's memory as GDB reads it, while the guest stands still.
+struct Stopped<'a> {
+    gdb: &'a mut Gdb,
+    cancel: &'a Cancel,
+    /// That GDB failed, which is no matter of an address.
+    failed: Result<()>,
+}
+
+impl Memory for Stopped<'_> {
+    fn read(&mut self, address: u64, size: u64) -> Option<Vec<u8>> {
+        let command = format!("-data-read-memory-bytes {address:#x} {size}");
+        let answer = match self.gdb.ask(&command, self.cancel) {
+            Ok(answer) => answer.ok().ok()?,
+            Err(error) => {
+                self.failed = Err(error);
+                return None;
+            }
+        };
+        let memory = answer.tuples("memory");
+        let bytes = unhex(memory.first()?.text("contents")?)?;
+        (bytes.len() as u64 == size).then_some(bytes)
+    }
+}
+
+/// Decodes what the arguments and locals of `frames` point to, each object once.
+///
+/// # Errors
+/// GDB failed. An object that cannot be read says so.
+pub(super) fn decode(
+    gdb: &mut Gdb,
+    layouts: &Layouts,
+    function: &dyn Fn(u64) -> Option<String>,
+    frames: &[Frame],
+    cancel: &Cancel,
+) -> Result<Vec<Decoded>> {
+    let mut memory = Stopped { gdb, cancel, failed: Ok(()) };
+    let mut seen = BTreeSet::new();
+    let mut decoded = Vec::new();
+    for (frame, var) in
+        frames.iter().flat_map(|frame| frame.args.iter().chain(&frame.locals).map(move |var| (frame, var)))
+    {
+        let Some((kind, address)) = pointer(var).filter(|object| seen.insert(*object)) else { continue };
+        if decoded.len() == MANY {
+            break;
+        }
+        let said = match kind {
+            ERROR => decode::error_of(address).map(decode::Said::new),
+            kind => Decoder { layouts, memory: &mut memory, function }.decode(kind, address),
+        };
+        let Some(said) = said else { continue };
+        decoded.push(Decoded {
+            expression: expression(frame, var),
+            kind: kind.into(),
+            summary: said.summary,
+            fields: said.fields,
+        });
+    }
+    memory.failed.map(|()| decoded)
+}
+
+/// What an error number in a pointer is called.
+const ERROR: &str = "error";
+
+/// What a variable points to, and where.
+fn pointer(var: &Var) -> Option<(&'static str, u64)> {
+    let (type_name, value) = (var.type_name.as_deref()?, var.value.as_deref()?);
+    let address = number(value.split_whitespace().next()?)?;
+    match decode::kind_of(type_name) {
+        Some(kind) => Some((kind, address)),
+        None if type_name.ends_with('*') && decode::error_of(address).is_some() => Some((ERROR, address)),
+        None => None,
+    }
+}
+
+/// How C, or GDB, names a variable: one that is not of the innermost frame after its function.
+fn expression(frame: &Frame, var: &Var) -> String {
+    match frame.level {
+        0 => var.name.clone(),
+        _ => format!("{}::{}", frame.symbol, var.name),
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks_exact(2);
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
