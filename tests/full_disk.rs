@@ -52,7 +52,7 @@ fn what_will_not_fit_is_said_with_both_figures_before_it_is_begun() {
     let Some(ended) = build_on(&place, "source: { archive: mine.tar.xz }", "", "1m") else { return };
     ended.assert_refused(
         3,
-        &["unpacking mine.tar.xz takes about 2 MiB in the cache, and ", " has room for 1 MiB", hint],
+        &["unpacking mine.tar.xz takes about 2 MiB in the cache, and ", " has room for 9", hint],
     );
 
     let place = Place::with_empty_cache();
@@ -134,6 +134,20 @@ fn a_disk_that_is_full_while_a_source_is_fetched_is_named() {
         assert_eq!(place.cached("sources"), [""; 0]);
         assert_builds_with_room(&place);
     }
+}
+
+#[test]
+fn an_image_for_which_there_is_no_room_is_not_begun() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    fs::create_dir(place.path().join("images")).unwrap();
+    place.file("images/large.yaml", "name: large\ninclude: [base]\nfiles: { /large: large }\n");
+    fs::write(place.path().join("images/large"), vec![0; 20 << 20]).unwrap();
+    place.file("test.yaml", &recipe(&[HIT]).replacen("probes:", "guest: { image: large }\nprobes:", 1));
+    let Some(running) = place.kdbg_with_small_disk("", "10m", &["run", "test.yaml", "--out", "out"]) else { return };
+    let words = ["the image `large` takes about 2", " MiB in the cache, and ", " has room for 9"];
+    let report = running.wait_within(LIMIT).assert_error(3, "host", &words);
+    assert!(report["error"]["hint"].as_str().unwrap().contains("`kdbg cache gc`"), "{report}");
 }
 
 /// Runs a guest where all of the cache is a disk as small as that: it boots, is no template, and the report says why.

@@ -203,7 +203,7 @@ fn a_template_is_listed_and_goes_when_it_is_old_and_no_run_has_it() {
     let listed = cache(&place, &["list"]);
     let listed = template(&listed["entries"]).unwrap();
     let about = listed["about"].as_str().unwrap();
-    assert!(about.starts_with("Linux 6.1.") && about.ends_with(", image base"), "{listed}");
+    assert!(about.starts_with("Linux 6.1.") && about.ends_with(", image base, 256M, 1 CPU, tcg"), "{listed}");
     assert!(listed["damage"].is_null() && listed["bytes"].as_u64().unwrap() > 10 << 20, "{listed}");
     let swept = cache(&place, &["gc", "--all"]);
     assert!(template(&swept["in_use"]).is_some() && template(&swept["freed"]).is_none(), "{swept}");

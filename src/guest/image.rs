@@ -68,6 +68,7 @@ pub fn build(contents: &Contents<'_>, cache: &Cache, events: &Events, cancel: &C
             add_packages(&mut tree, contents.image, set)?;
         }
         check_init(&tree, contents.image)?;
+        cache.needs_room(tree.size(), format!("the image `{name}`"))?;
         let size = publish(&tree, &folder, cache)?;
         Ok((archive, format!("{name} ({} KB)", size / 1000)))
     })

@@ -4,6 +4,7 @@
 //! the file privately, so that nothing it does reaches the template. Both need the same machine, QEMU, kernel and image,
 //! which is what the key is made of.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::net::Shutdown;
@@ -20,6 +21,7 @@ use super::{CONNECT, Guest, Logs, accept, listen};
 use crate::digest::hex;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::Cancel;
+use crate::report::text::plural;
 use crate::store::{Cache, Lock, Staging, seal};
 
 const MEMORY: &str = "memory";
@@ -46,6 +48,31 @@ pub struct About {
     pub release: String,
     /// The image's name.
     pub image: String,
+    /// What else tells the machine from others: `256M, 1 CPU, tcg`.
+    #[serde(default)]
+    pub machine: String,
+}
+
+impl About {
+    /// A guest with this image, on a kernel of this release.
+    pub fn new(release: &str, image: &str, machine: &Machine) -> About {
+        let Machine { memory_mib, cpus, accelerator, nic, terminal, .. } = machine;
+        let parts = [
+            (true, format!("{memory_mib}M")),
+            (true, plural(u64::from(*cpus), "CPU")),
+            (true, accelerator.as_str().into()),
+            (*nic, "network card".into()),
+            (*terminal, "terminal".into()),
+        ];
+        let machine: Vec<String> = parts.into_iter().filter_map(|(has, part)| has.then_some(part)).collect();
+        About { release: release.into(), image: image.into(), machine: machine.join(", ") }
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Linux {}, image {}, {}", self.release, self.image, self.machine)
+    }
 }
 
 /// What there is to say of the template in `entry`; else what is wrong with it.
@@ -57,7 +84,7 @@ pub fn about(entry: &Path) -> Result<String, String> {
         return Err(damage);
     }
     let about: Option<About> = fs::read(entry.join(ABOUT)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    Ok(about.map(|about| format!("Linux {}, image {}", about.release, about.image)).unwrap_or_default())
+    Ok(about.map(|about| about.to_string()).unwrap_or_default())
 }
 
 /// The key of a machine's template: QEMU, what it is asked for, and `kernel`, which tells the kernel that the machine

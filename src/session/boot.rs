@@ -130,10 +130,10 @@ impl Boot {
     fn settle(&mut self, order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'_>) -> Result<()> {
         let Some(making) = self.making.take() else { return Ok(()) };
         let started = Instant::now();
-        let about = About { release: parts.kernel.release.clone(), image: order.resolved.image.name.clone() };
+        let machine = machine(order, parts, self.accelerator);
+        let about = About::new(&parts.kernel.release, &order.resolved.image.name, &machine);
         let saved = making.save(&mut self.guest, &about, &logs(order).console, order.cache);
         self.guest.stop();
-        let machine = machine(order, parts, self.accelerator);
         let fork = match saved {
             Ok(template) => {
                 journal.time("template_ms", started.elapsed());

@@ -99,6 +99,17 @@ impl Tree {
         }
     }
 
+    /// About how many bytes the archive has.
+    pub(super) fn size(&self) -> u64 {
+        /// A header, and the padding of name and content.
+        const HEADER: usize = 116;
+        let bytes = |(path, node): (&String, &Node)| match node {
+            Node::File { data, .. } => HEADER + path.len() + data.len(),
+            Node::Link(to) => HEADER + path.len() + to.len(),
+        };
+        self.0.iter().map(bytes).sum::<usize>() as u64
+    }
+
     /// Adds all of it to a hash.
     pub(super) fn hash(&self, hasher: &mut Sha256) {
         for (path, node) in &self.0 {
