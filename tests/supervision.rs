@@ -250,6 +250,19 @@ fn a_guest_that_dies_while_a_file_is_brought_back_ends_the_run_and_leaves_no_hal
 }
 
 #[test]
+fn a_gdb_that_does_not_leave_costs_the_files_and_nothing_else() {
+    let _slot = slot();
+    let place = Place::new();
+    // Of a pause it says nothing.
+    place.fake("gdb", "\"$real\" \"$@\" | grep --line-buffered -v signal-name=");
+    let ended = place.run(&recipe(&["{ name: hit, run: nc 127.0.0.1 9 < /dev/null, exit: 1, fetch: [/init] }"]));
+    let report = ended.assert_passed();
+    assert_eq!(probes_of_hits(&report), ["rst"]);
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("were not brought back: GDB did not hear of the guest's pause within 10s"), "{warnings}");
+}
+
+#[test]
 fn a_step_without_the_time_to_start_is_killed_all_the_same() {
     let _slot = slot();
     let ended = Place::new().run(&recipe(&["{ name: short, run: sleep 1000, timeout: 1ms }"]));

@@ -319,7 +319,7 @@ pub fn step_off(gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<St
 }
 
 /// How long leaving the guest may take; it takes milliseconds, or a stop's time where a probe is hit all the time.
-const LEAVE: Duration = Duration::from_secs(15);
+const LEAVE: Duration = Duration::from_secs(10);
 /// How long one pause is waited for.
 const PAUSE: Duration = Duration::from_millis(200);
 
