@@ -16,6 +16,9 @@ const TIMES: [&str; 3] = ["time", "stamp", "jiffies"];
 /// Whole words of such names.
 const TIME_WORDS: [&str; 7] = ["expires", "ns", "seq", "isn", "tsval", "tsecr", "rtt"];
 
+/// What of a decoded object the kernel makes of the time.
+const DECODED: [&str; 7] = ["seq", "ack", "snd_una", "snd_nxt", "rcv_nxt", "srtt", "ip id"];
+
 /// The places whose values differ from run to run, in the order of the report.
 pub fn pointers(report: &Report) -> Vec<String> {
     let mut places = Vec::new();
@@ -46,6 +49,15 @@ fn of_hit(hit: &Hit, at: &str, places: &mut Vec<String>) {
     if hit.returned.as_ref().is_some_and(|var| is_volatile(var, hit.jiffies)) {
         places.push(format!("{at}/returned/value"));
     }
+    for (index, object) in hit.decoded.iter().enumerate() {
+        let at = format!("{at}/decoded/{index}");
+        // A segment's line has its numbers in it.
+        if object.fields.contains_key("seq") || has_chosen_port(&object.summary) {
+            places.push(format!("{at}/summary"));
+        }
+        let marked = |(name, value): &(&String, &String)| DECODED.contains(&name.as_str()) || has_chosen_port(value);
+        places.extend(object.fields.iter().filter(marked).map(|(name, _)| format!("{at}/fields/{name}")));
+    }
     places.extend([format!("{at}/jiffies"), format!("{at}/cost")]);
 }
 
@@ -58,6 +70,14 @@ fn is_volatile(var: &Var, jiffies: Option<u64>) -> bool {
             Some(number) => ALLOCATED.contains(&number) || jiffies.is_some_and(|now| is_near(number, now)),
             None => is_time(word),
         })
+}
+
+/// Whether an address has a port that the kernel chose (`net.ipv4.ip_local_port_range`, as it is by default), by the time
+/// among other things.
+fn has_chosen_port(text: &str) -> bool {
+    let after_colon = text.split(':').skip(1);
+    let ports = after_colon.map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+    ports.filter_map(|port| port.parse::<u16>().ok()).any(|port| (32768..61000).contains(&port))
 }
 
 fn number(word: &str) -> Option<u64> {
