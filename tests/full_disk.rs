@@ -50,10 +50,7 @@ fn what_will_not_fit_is_said_with_both_figures_before_it_is_begun() {
     let place = Place::with_empty_cache();
     archive(&place, false);
     let Some(ended) = build_on(&place, "source: { archive: mine.tar.xz }", "", "1m") else { return };
-    ended.assert_refused(
-        3,
-        &["unpacking mine.tar.xz takes about 2 MiB in the cache, and ", " has room for 9", hint],
-    );
+    ended.assert_refused(3, &["unpacking mine.tar.xz takes about 2 MiB in the cache, and ", " has room for 9", hint]);
 
     let place = Place::with_empty_cache();
     let tree = place.path().join("linux");
