@@ -34,7 +34,7 @@ use console::Log;
 use console::incident::Seen;
 use machine::{Machine, Port, Sockets};
 use qmp::Qmp;
-use sockets::{accept, listen, socket_folder};
+use sockets::{accept, listen, socket_folder, timed_out};
 
 /// How long QEMU may take from exec to the last of its connections.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -182,7 +182,7 @@ impl Guest {
     /// Has the agent run `script` as step `id`, on a host of the topology if one is named.
     ///
     /// # Errors
-    /// The port is closed: the guest is gone.
+    /// The port is closed: the guest is gone. Or the agent does not read: it hangs.
     pub fn run(&mut self, id: &str, script: &str, host: Option<&str>) -> Result<()> {
         self.tell(&agent::run(id, script, host))
     }
@@ -216,7 +216,8 @@ impl Guest {
     }
 
     fn tell(&mut self, bytes: &[u8]) -> Result<()> {
-        self.control.write_all(bytes).map_err(|_| self.post_mortem())
+        let told = self.control.write_all(bytes);
+        told.map_err(|error| if timed_out(&error) { self.hung() } else { self.post_mortem() })
     }
 
     /// Lets the machine's CPUs stand still. GDB, if it is connected, hears of it as of a stop.

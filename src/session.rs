@@ -127,7 +127,7 @@ fn play(
 ) -> Result<()> {
     boot.finish(order, parts, journal)?;
     let guest = &mut boot.guest;
-    journal.timed("setup_ms", |journal| setup::run(order, guest, journal))?;
+    journal.timed("setup_ms", |journal| setup::run(order, parts.kernel, guest, journal))?;
     journal.timed("capture_ms", |_| capture.begin(guest))?;
     journal.timed("arm_ms", |journal| {
         breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;

@@ -1,6 +1,6 @@
 //! QMP, QEMU's control channel: the few commands kdbg gives, each with a deadline.
 
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind as IoErrorKind};
+use std::io::{BufRead, BufReader, BufWriter};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use qapi::qmp::{MigrationCapability, MigrationCapabilityStatus, MigrationStatus,
 use qapi::{ExecuteError, Qmp as Wire, Stream, qmp};
 
 use super::machine::NETDEV;
+use super::sockets::timed_out;
 use crate::error::{Error, IoContext, Result};
 
 /// How long QEMU may take to answer; it answers in milliseconds unless it hangs.
@@ -199,7 +200,6 @@ fn uri(socket: &Path) -> String {
 }
 
 fn failed(command: &str, error: &ExecuteError) -> Error {
-    let timed_out = |error: &std::io::Error| matches!(error.kind(), IoErrorKind::WouldBlock | IoErrorKind::TimedOut);
     let message = match error {
         ExecuteError::Io(error) if timed_out(error) => {
             format!("QEMU did not answer `{command}` over QMP within {}s", DEADLINE.as_secs())

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Guest;
 use super::console::incident::{Ending, Seen};
+use super::{Guest, TELL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::describe;
 
@@ -89,6 +89,14 @@ impl Guest {
         let words = words.unwrap_or_default();
         Error::guest(format!("the guest ended before its time: QEMU {how}{words}{}", self.console_tail()))
             .hint(SEE_LOGS)
+    }
+
+    /// The agent did not read what it was sent.
+    pub(super) fn hung(&self) -> Error {
+        let patience = TELL.as_secs();
+        let message =
+            format!("the guest hangs: its agent did not read a script within {patience}s{}", self.console_tail());
+        Error::guest(message).hint(SEE_LOGS)
     }
 
     /// The console's last lines, ready to follow a message.

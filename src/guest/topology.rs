@@ -15,11 +15,14 @@ pub struct Piece {
     pub path: String,
     /// What it is, for people.
     pub what: String,
-    /// What the kernel must be able to do for it: options of Kconfig.
-    pub needs: &'static [&'static str],
+    /// What the kernel must be able to do for it.
+    pub needs: &'static [Need],
     /// Shell commands, one a line; all must succeed.
     commands: Vec<String>,
 }
+
+/// An option of Kconfig, and the module that it becomes where it is `m`; some are never one.
+pub type Need = (&'static str, Option<&'static str>);
 
 /// What the script writes to standard error before the number of the piece that failed.
 const FAILED: &str = "kdbg: failed piece ";
@@ -29,7 +32,12 @@ const PATH: &str = "guest.network.topology";
 pub fn nic() -> Piece {
     let commands = vec![format!("ip address add {NIC_ADDRESS} dev {NIC}"), format!("ip link set {NIC} up")];
     let path = "guest.network.mode".into();
-    Piece { path, what: format!("the network card {NIC}"), needs: &["INET", "VIRTIO_NET"], commands }
+    Piece {
+        path,
+        what: format!("the network card {NIC}"),
+        needs: &[("INET", None), ("VIRTIO_NET", Some("virtio_net"))],
+        commands,
+    }
 }
 
 /// Everything that sets up `topology`, in an order in which it can be.
@@ -68,7 +76,7 @@ pub fn failure(stderr: &str) -> Option<(usize, &str)> {
     Some((number.parse().ok()?, said.trim()))
 }
 
-fn piece(path: &str, what: String, needs: &'static [&'static str], commands: Vec<String>) -> Piece {
+fn piece(path: &str, what: String, needs: &'static [Need], commands: Vec<String>) -> Piece {
     Piece { path: format!("{PATH}.{path}"), what, needs, commands }
 }
 
@@ -84,7 +92,7 @@ pub(super) fn exec(host: &str) -> String {
 
 fn host(name: &str) -> Piece {
     let commands = vec![format!("ip netns add {name}"), format!("ip -n {name} link set lo up")];
-    piece(&format!("hosts.{name}"), format!("host {name}"), &["NET_NS", "FILE_LOCKING"], commands)
+    piece(&format!("hosts.{name}"), format!("host {name}"), &[("NET_NS", None), ("FILE_LOCKING", None)], commands)
 }
 
 fn link(topology: &TopologySpec, index: usize) -> Piece {
@@ -98,7 +106,7 @@ fn link(topology: &TopologySpec, index: usize) -> Piece {
         other.interface,
         place(&other.host)
     );
-    piece(&format!("links[{index}]"), format!("link {one} – {other}"), &["VETH"], vec![command])
+    piece(&format!("links[{index}]"), format!("link {one} – {other}"), &[("VETH", Some("veth"))], vec![command])
 }
 
 fn bridges(name: &str, host: &HostSpec) -> Vec<Piece> {
@@ -106,7 +114,12 @@ fn bridges(name: &str, host: &HostSpec) -> Vec<Piece> {
     let bridge = |(bridge, ports): (&String, &Vec<String>)| {
         let mut commands = vec![format!("{ip} link add {bridge} type bridge forward_delay 0")];
         commands.extend(ports.iter().map(|port| format!("{ip} link set {port} master {bridge}")));
-        piece(&format!("hosts.{name}.bridges.{bridge}"), format!("bridge {name}:{bridge}"), &["BRIDGE"], commands)
+        piece(
+            &format!("hosts.{name}.bridges.{bridge}"),
+            format!("bridge {name}:{bridge}"),
+            &[("BRIDGE", Some("bridge"))],
+            commands,
+        )
     };
     host.bridges.iter().map(bridge).collect()
 }
@@ -172,7 +185,12 @@ fn masquerades(name: &str, host: &HostSpec) -> Vec<Piece> {
             ),
         ];
         let what = format!("masquerade of {} on {name}", masquerade.from);
-        piece(&format!("hosts.{name}.masquerade[{index}]"), what, &["NF_TABLES_IPV4", "NFT_NAT", "NFT_MASQ"], commands)
+        let needs = &[
+            ("NF_TABLES_IPV4", Some("nf_tables")),
+            ("NFT_NAT", Some("nft_chain_nat")),
+            ("NFT_MASQ", Some("nft_masq")),
+        ];
+        piece(&format!("hosts.{name}.masquerade[{index}]"), what, needs, commands)
     };
     host.masquerade.iter().enumerate().map(masquerade).collect()
 }

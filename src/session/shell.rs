@@ -66,7 +66,7 @@ impl Shell {
         let mut boot = boot::start(order, parts, &mut journal)?;
         boot.finish(order, parts, &mut journal)?;
         let mut guest = boot.guest;
-        setup::run(order, &mut guest, &mut journal)?;
+        setup::run(order, &kernel, &mut guest, &mut journal)?;
         let terminal = guest.take_terminal().ok_or_else(|| Error::guest("the guest has no terminal"))?;
         let id = format!("shell-{:08x}", nonce());
         guest.run(&id, &script(size, term), None)?;

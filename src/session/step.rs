@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::heartbeat::Heartbeat;
+use crate::error::Error;
 use crate::event::millis;
 use crate::guest::{GuestEvent, Stream};
 use crate::recipe::types::StepSpec;
@@ -109,6 +110,11 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// It could not be started.
+    pub(super) fn fail(&mut self, error: &Error) {
+        self.stderr.take(format!("kdbg: {}\n", error.message).as_bytes());
+    }
+
     pub(super) fn result(&self) -> StepResult {
         let timed_out = self.killed.is_some();
         StepResult {
@@ -119,5 +125,33 @@ impl<'a> Running<'a> {
             duration_ms: millis(self.started.elapsed()),
             timed_out,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::heartbeat::Beat;
+
+    #[test]
+    fn a_guest_that_stood_still_has_not_been_silent() {
+        let step: StepSpec = serde_yaml::from_str("{ name: wait, run: sleep 1 }").unwrap();
+        let mut running = Running::new(&step, "1-0".into());
+        let long = Duration::from_secs(40);
+        running.started -= long;
+        running.stopped = long;
+        assert_eq!(running.heartbeat.beat(running.guest_time()), Beat::Fine);
+        running.stopped = Duration::ZERO;
+        assert_eq!(running.heartbeat.beat(running.guest_time()), Beat::Ask);
+    }
+
+    #[test]
+    fn a_step_that_could_not_be_started_says_why() {
+        let step: StepSpec = serde_yaml::from_str("{ name: call, to: web }").unwrap();
+        let mut running = Running::new(&step, "1-0".into());
+        running.fail(&Error::guest("nobody listens"));
+        let result = running.result();
+        assert_eq!((result.name.as_str(), result.exit_code, result.timed_out), ("call", None, false));
+        assert_eq!(result.stderr, "kdbg: nobody listens\n");
     }
 }

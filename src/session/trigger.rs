@@ -37,12 +37,14 @@ pub(super) fn run(
         order.events.send(Event::StepStarted { name: step.name.clone() });
         journal.step_started(&step.name);
         let id = format!("{}-{:08x}", index + 1, nonce());
-        match step.to.as_ref().and_then(|name| journal.host_port(name)) {
-            Some(port) => guest.connect(&id, port, step.exchanges())?,
-            None => guest.run(&id, step.run.as_deref().unwrap_or_default(), step.on.as_deref())?,
-        }
         let mut running = Running::new(step, id);
-        let watched = Watch { order, guest, armed, journal }.watch(&mut running);
+        let watched = match begin(&running, guest, journal) {
+            Ok(()) => Watch { order, guest, armed, journal }.watch(&mut running),
+            Err(error) => {
+                running.fail(&error);
+                Err(error)
+            }
+        };
         let result = running.result();
         let as_expected = watched.is_ok() && result.exit_code == Some(step.exit) && !result.timed_out;
         order.events.send(Event::StepDone {
@@ -70,6 +72,15 @@ pub(super) fn run(
     let summary = plural(journal.next_hit() - 1, "hit");
     order.events.send(Event::PhaseDone { phase: Phase::Trigger, summary, duration_ms: millis(start.elapsed()) });
     Ok(())
+}
+
+/// Has the guest run the step, or connects to the guest.
+fn begin(running: &Running<'_>, guest: &mut Guest, journal: &Journal<'_>) -> Result<()> {
+    let Running { step, id, .. } = running;
+    match step.to.as_ref().and_then(|name| journal.host_port(name)) {
+        Some(port) => guest.connect(id, port, step.exchanges()),
+        None => guest.run(id, step.run.as_deref().unwrap_or_default(), step.on.as_deref()),
+    }
 }
 
 /// How long a stop was.

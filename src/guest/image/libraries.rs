@@ -137,23 +137,30 @@ fn plain(path: &str) -> String {
     format!("/{}", steps.join("/"))
 }
 
-/// Reads a file that may be in any of `trees`, by any of its paths, and over links from one tree into another.
+/// Reads a file that may be in any of `trees`, by any of its paths, and over links from one tree into another. Each step of
+/// the path is looked at: where a link leads is in the trees, and what the host has there is not read.
 fn read_in(trees: &[PathBuf], path: &str, links: usize) -> Option<Vec<u8>> {
-    let path = plain(path);
-    let usual = place(&path);
+    let usual = place(&plain(path));
     for (tree, path) in trees.iter().flat_map(|tree| [(tree, usual.as_str()), (tree, usual.trim_start_matches("usr/"))])
     {
-        let file = tree.join(path);
-        let Ok(metadata) = fs::symlink_metadata(&file) else { continue };
-        if !metadata.is_symlink() {
-            return fs::read(file).ok();
+        match led_on(tree, path) {
+            // `/lib` leads to `/usr/lib`, which is the same place here.
+            Some(to) if place(&plain(&to)) == usual => {}
+            Some(to) => return read_in(trees, &to, links.checked_sub(1)?),
+            None if tree.join(path).is_file() => return fs::read(tree.join(path)).ok(),
+            None => {}
         }
-        let to = fs::read_link(&file).ok()?.to_str()?.to_owned();
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let to = if to.starts_with('/') { to } else { format!("/{folder}/{to}") };
-        return read_in(trees, &to, links.checked_sub(1)?);
     }
     None
+}
+
+/// Where `path` leads by the first link on it, if there is one.
+fn led_on(tree: &Path, path: &str) -> Option<String> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    let (end, to) = ends.filter_map(|end| Some((end, fs::read_link(tree.join(&path[..end])).ok()?))).next()?;
+    let (to, rest) = (to.to_str()?, &path[end..]);
+    let folder = path[..end].rsplit_once('/').map_or("", |(folder, _)| folder);
+    Some(if to.starts_with('/') { format!("{to}{rest}") } else { format!("/{folder}/{to}{rest}") })
 }
 
 /// The folders in a configuration of the host's linker, and in those that it includes.
@@ -235,6 +242,23 @@ mod tests {
         assert_eq!(read("/usr/lib/y/../x/liba.so.1"), read("/lib/x/liba.so.1"));
         assert_eq!(read("/usr/lib/x/libb.so").as_deref(), Some("b/usr/lib/x/libb.so.3"));
         assert_eq!((read("/lib/x/libc.so"), read("/lib/x/r")), (None, None));
+    }
+
+    #[test]
+    fn a_link_to_a_folder_leads_to_none_of_the_host() {
+        let (host, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(host.path().join("liba.so"), "the host's").unwrap();
+        let own = folder.path().join(host.path().strip_prefix("/").unwrap());
+        let trees = [folder.path().to_path_buf()];
+        fs::create_dir_all(folder.path().join("usr/lib")).unwrap();
+        for (from, to) in [("usr/lib/x", host.path()), ("lib", Path::new("usr/lib"))] {
+            std::os::unix::fs::symlink(to, folder.path().join(from)).unwrap();
+        }
+        let read = || read_in(&trees, "/lib/x/liba.so", LINKS).map(|data| String::from_utf8(data).unwrap());
+        assert_eq!(read(), None);
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("liba.so"), "the package's").unwrap();
+        assert_eq!(read().as_deref(), Some("the package's"));
     }
 
     #[test]

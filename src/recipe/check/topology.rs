@@ -19,9 +19,11 @@ fn is_interface(name: &str) -> bool {
     (1..=15).contains(&name.len()) && name.chars().all(plain) && !name.starts_with(['-', '.'])
 }
 
+/// With a letter, because `ip` takes a number for a process whose namespace is meant: 1 is how the guest's own is named.
 fn is_host(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=32).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('-')
+    let has_letter = name.chars().any(|c| c.is_ascii_lowercase());
+    (1..=32).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('-') && has_letter
 }
 
 /// `net.ipv4.ip_forward`; only what belongs to a network namespace.
@@ -35,7 +37,7 @@ impl Checker<'_, '_> {
     pub(super) fn topology(&mut self, topology: &TopologySpec, nic: bool) {
         for name in topology.hosts.keys().filter(|name| !is_host(name)) {
             self.key(&format!("{PATH}.hosts.{name}"), format!("`{name}` cannot name a host"), "")
-                .help("a name has up to 32 lower-case letters, digits and `-`");
+                .help("a name has up to 32 lower-case letters, digits and `-`, and at least one letter");
         }
         self.links(topology, nic);
         for (name, host) in &topology.hosts {

@@ -315,6 +315,7 @@ fn topologies_that_make_no_sense() {
         hosts.replace("b: {}", "b: { sysctls: { kernel.panic: 1, net.ipv4.x: '$(id)' } }"),
         hosts.replace("b: {}", "b: { masquerade: [{ from: 10.0.0.0/8, out: eth0, not_out: eth7 }] }"),
         hosts.replace("b: {}", "B: {}"),
+        hosts.replace("b: {}", "'1': {}").replace("b:eth0", "1:eth0"),
     ];
     let cases: Vec<String> = cases.iter().map(|topology| network(topology)).collect();
     let mut cases: Vec<(&str, &str)> = cases.iter().map(|topology| ("  memory: 256M\n", topology.as_str())).collect();
