@@ -1,7 +1,7 @@
 //! Faults at random moments of a run with many hits: whoever is killed or goes mad, nothing is left behind and no hit that was
 //! announced is lost.
 //!
-//! `cargo test` plays a few rounds. `KDBG_FAULT_ROUNDS=100 cargo test --test rounds -- --nocapture` plays a hundred and
+//! `cargo test` plays a round of each fault. `KDBG_FAULT_ROUNDS=100 cargo test --test rounds -- --nocapture` plays a hundred and
 //! counts them; `KDBG_FAULT_SEED` takes another seed. A failed round says its seed and number, which say all that was random.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -13,14 +13,15 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kdbg::report::model::Report;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use support::{Ended, HIT, Place, Running, recipe, slot};
 
 /// How many rounds `cargo test` plays.
-const FEW: u64 = 4;
+const FEW: u64 = FAULTS.len() as u64;
 /// How many are played at once.
 const AT_ONCE: usize = 2;
 /// How long a round may take: the timeout of its step, and a busy host.
@@ -36,15 +37,17 @@ enum Fault {
     Guest(&'static str),
 }
 
+/// The rounds take one after the other.
 const FAULTS: [Fault; 10] = [
+    // The ones that take long first.
+    Fault::Guest("b() { b | b & }; b"),
+    Fault::Guest("for i in 1 2 3 4; do dd if=/dev/zero of=/dev/null bs=80M & done; wait"),
     Fault::Kdbg(Signal::KILL),
     Fault::Guest("echo c > /proc/sysrq-trigger"),
     Fault::Program("qemu-system-x86_64"),
     Fault::Guest("halt -f"),
     Fault::Program("gdb"),
-    Fault::Guest("b() { b | b & }; b"),
     Fault::Kdbg(Signal::INT),
-    Fault::Guest("for i in 1 2 3 4; do dd if=/dev/zero of=/dev/null bs=80M & done; wait"),
     Fault::Kdbg(Signal::TERM),
     Fault::Guest("reboot -f"),
 ];
@@ -74,8 +77,9 @@ fn whatever_dies_at_whatever_moment_nothing_is_left_and_no_announced_hit_is_lost
                     if round >= rounds {
                         return;
                     }
-                    eprintln!("round {round} of seed {seed}: {:?}", fault(round));
+                    let started = Instant::now();
                     let (hits, end) = play(&common, seed, round);
+                    eprintln!("round {round} of seed {seed}: {:?}, {:.1?}", fault(round), started.elapsed());
                     let mut counts = counts.lock().unwrap();
                     *counts.entry(format!("{:?} -> {end}", fault(round))).or_default() += 1;
                     *counts.entry("hits announced".into()).or_default() += hits;
@@ -178,9 +182,15 @@ fn announced(ended: &Ended) -> Vec<Value> {
 /// Whether everything is there that must be; how the run ended.
 fn judge(place: &Place, fault: Fault, ended: &Ended, announced: &[Value]) -> Result<String, String> {
     let report: Option<Value> = match fs::read(place.out().join("report.json")) {
-        Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|error| format!("report.json: {error}"))?),
+        Ok(bytes) => {
+            serde_json::from_slice::<Report>(&bytes).map_err(|error| format!("report.json: {error}"))?;
+            Some(serde_json::from_slice(&bytes).map_err(|error| format!("report.json: {error}"))?)
+        }
         Err(_) => None,
     };
+    if report.is_some() && place.out().join("hits.jsonl").exists() {
+        return Err("the journal is still there beside the report".into());
+    }
     let kept = match &report {
         Some(report) => report["hits"].as_array().unwrap().clone(),
         None => journal(&place.out())?,
