@@ -138,3 +138,22 @@ fn forks_of_one_guest_have_their_own_ports() {
     let ports = reports.each_ref().map(|report| name_and_ports(&report["machine"]["forwards"][0]).2);
     assert_ne!(ports[0], ports[1]);
 }
+
+#[test]
+fn a_step_that_cannot_connect_is_in_the_report_with_the_reason() {
+    let _slot = slot();
+    let place = Place::new();
+    let steps = [HIT, "{ name: call, to: web }", "{ name: never, run: 'true' }"];
+    let file = place.file("test.yaml", &recipe("{ mode: user, forward: { web: 8080 } }", &steps));
+    // A host whose loopback is down, and where QEMU can listen on it all the same.
+    let host = "echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind";
+    let args = ["run", file.to_str().unwrap(), "--out", "out", "--accel", "tcg"];
+    let Some(running) = place.kdbg_unshared("--net", host, &args) else { return };
+    let why = "QEMU does not accept connections to its port ";
+    let report = running.wait().assert_error(5, "guest", &[why]);
+    place.assert_nothing_left();
+    let steps = report["trigger"].as_array().unwrap();
+    assert_eq!((steps.len(), &steps[1]["name"], &steps[1]["exit_code"]), (2, &"call".into(), &Value::Null));
+    assert!(steps[1]["stderr"].as_str().unwrap().starts_with(&format!("kdbg: {why}")), "{report}");
+    assert_eq!(probes_of_hits(&report).len(), 1);
+}

@@ -241,21 +241,27 @@ impl Place {
     pub(crate) fn kdbg_with_small_disk(&self, folder: &str, size: &str, args: &[&str]) -> Option<Running> {
         let folder = self.path().join("cache").join(folder);
         fs::create_dir_all(&folder).unwrap();
-        let mounted = |program: &str, args: &[&str]| {
+        let script = format!(
+            "mount -t tmpfs -o size={size} tmpfs /mnt && cp -a '{folder}/.' /mnt && mount --move /mnt '{folder}'",
+            folder = folder.display()
+        );
+        self.kdbg_unshared("--mount", &script, args)
+    }
+
+    /// Starts kdbg in a namespace of its own, which this script sets up first. None where this user may not have that.
+    pub(crate) fn kdbg_unshared(&self, namespace: &str, script: &str, args: &[&str]) -> Option<Running> {
+        let unshared = |program: &str, args: &[&str]| {
             let mut command = Command::new("unshare");
-            let script = format!(
-                "mount -t tmpfs -o size={size} tmpfs /mnt && cp -a '{folder}/.' /mnt && mount --move /mnt '{folder}' && exec \"$@\"",
-                folder = folder.display()
-            );
-            command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh", program]).args(args);
+            let script = format!("{script} && exec \"$@\"");
+            command.args(["--user", "--map-root-user", namespace, "sh", "-c", &script, "sh", program]).args(args);
             command
         };
-        let tried = mounted("true", &[]).output().unwrap();
+        let tried = unshared("true", &[]).output().unwrap();
         if !tried.status.success() {
-            skip(&format!("no disk can be mounted: {}", String::from_utf8_lossy(&tried.stderr)));
+            skip(&format!("`unshare {namespace}` with `{script}`: {}", String::from_utf8_lossy(&tried.stderr)));
             return None;
         }
-        let command = self.surround(mounted(env!("CARGO_BIN_EXE_kdbg"), args));
+        let command = self.surround(unshared(env!("CARGO_BIN_EXE_kdbg"), args));
         Some(Running::start(command, self.out(), Reader::Patient))
     }
 
