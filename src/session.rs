@@ -7,6 +7,7 @@ mod arm;
 mod boot;
 mod capture;
 mod files;
+mod hang;
 mod heartbeat;
 mod image;
 mod incidents;

@@ -139,6 +139,13 @@ fn a_guest_that_falls_silent_is_noticed_before_the_timeout_of_the_step() {
     let freeze = step("kill -STOP $(ps | awk '/[i]nit agent/ { print $1 }'); sleep 1000");
     let report = run(&freeze).assert_error(5, "guest", &["the guest hangs", "`act`", "has not said a word for"]);
     assert_eq!(report["trigger"][1]["timed_out"], false);
+    let incident = &report["incidents"][0];
+    assert_eq!((&incident["kind"], &incident["step"]), (&"silent".into(), &"act".into()));
+    // Only the agent has stopped: the CPU has nothing to do.
+    let stack = incident["stack"].as_array().unwrap();
+    let idle = stack.iter().find(|call| call["symbol"] == "do_idle").unwrap();
+    assert_eq!((&idle["file"], &idle["line"].is_u64()), (&"kernel/sched/idle.c".into(), &true), "{incident}");
+    assert!(report["error"]["message"].as_str().unwrap().contains("do_idle  kernel/sched/idle.c:"), "{report}");
 }
 
 #[test]

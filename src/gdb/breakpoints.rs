@@ -323,17 +323,21 @@ const LEAVE: Duration = Duration::from_secs(10);
 /// How long one pause is waited for.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Leaves the guest, which runs on without these breakpoints; GDB sees it no more. `pause` has QEMU pause it: GDB takes
-/// that for a stop, and only then leaves.
+/// Leaves the guest, which runs on without these breakpoints; GDB sees it no more. GDB takes no command while the guest runs,
+/// so it is [halted](halt) first.
 ///
 /// # Errors
-/// GDB did not hear of a pause in time, or cannot leave. Or `pause` fails.
-pub fn let_go(
-    gdb: &mut Gdb,
-    breakpoints: &[u64],
-    mut pause: impl FnMut() -> Result<()>,
-    cancel: &Cancel,
-) -> Result<()> {
+/// As [`halt`], or GDB cannot leave.
+pub fn let_go(gdb: &mut Gdb, breakpoints: &[u64], pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<()> {
+    halt(gdb, breakpoints, pause, cancel)?;
+    gdb.must("-target-detach", cancel).map(drop)
+}
+
+/// Stops the guest for good, whatever these breakpoints are about. `pause` has QEMU pause it, which GDB takes for a stop.
+///
+/// # Errors
+/// GDB did not hear of a pause in time. Or `pause` fails.
+pub fn halt(gdb: &mut Gdb, breakpoints: &[u64], mut pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<()> {
     // GDB does not tell of a stop whose condition is false, and while the guest stands there QEMU has nothing to pause. So
     // no stop has a condition any more, and a pause that may have come to nothing is repeated.
     let unconditional: Vec<String> = breakpoints.iter().map(|number| format!("-break-condition {number}")).collect();
@@ -342,7 +346,7 @@ pub fn let_go(
     while Instant::now() < deadline {
         pause()?;
         if gdb.stop_within(PAUSE, "the pause", cancel)?.is_some() {
-            return gdb.must("-target-detach", cancel).map(drop);
+            return Ok(());
         }
     }
     Err(Error::debugger(format!("GDB did not hear of the guest's pause within {}s", LEAVE.as_secs()))

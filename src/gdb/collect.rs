@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::event::{Cancel, millis};
 use crate::layout::Layouts;
 use crate::recipe::types::ProbeSpec;
-use crate::report::model::{Context, Cost, Hit, Task, Var};
+use crate::report::model::{Context, Cost, Frame, Hit, Task, Var};
 
 /// Where this kernel keeps its per-CPU facts; the names moved between versions, so they are asked for once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,6 +92,9 @@ fn context(preempt_count: u64) -> Context {
         Context::Process
     }
 }
+
+/// How many frames of a stack are wanted where no recipe says how many.
+const DEEP: usize = 64;
 
 /// The probe that a hit belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -220,6 +223,16 @@ impl<'a> Collector<'a> {
             returned: None,
             cost: Cost { stop_us: 0, collect_us: micros(start) },
         })
+    }
+
+    /// The stack of a CPU, wherever it stands.
+    ///
+    /// # Errors
+    /// GDB failed.
+    pub fn stack(&mut self, gdb: &mut Gdb, cpu: u32, cancel: &Cancel) -> Result<Vec<Frame>> {
+        let innermost = Piece { cpu, thread: u64::from(cpu) + 1, base: 0, function: false, limit: DEEP };
+        let list = gdb.ask(&innermost.list(), cancel)?.ok().unwrap_or_default();
+        Ok(self.stacks.read(gdb, &self.program, innermost, &list, cancel)?.frames)
     }
 
     /// comm, pid, tgid, preemption count, jiffies.

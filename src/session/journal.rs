@@ -12,8 +12,8 @@ use crate::guest::console::incident::{Seen, Traced};
 use crate::kernel::KernelBuild;
 use crate::report::expect;
 use crate::report::model::{
-    Call, Captured, ErrorInfo, ForwardInfo, Hit, Incident, KernelInfo, Location, MachineInfo, Outcome, ProbeResult,
-    RecipeInfo, Report, SCHEMA, StepResult,
+    Call, Captured, ErrorInfo, ForwardInfo, Hit, Incident, IncidentKind, KernelInfo, Location, MachineInfo, Outcome,
+    ProbeResult, RecipeInfo, Report, SCHEMA, StepResult,
 };
 use crate::report::text::plural;
 
@@ -222,6 +222,13 @@ impl<'a> Journal<'a> {
         }
     }
 
+    /// Notes what kdbg has noticed itself, with the stack that was found.
+    pub(crate) fn note_hang(&mut self, text: String, stack: Vec<Call>) {
+        self.traces.push(Vec::new());
+        let (kind, step) = (IncidentKind::Silent, self.current_step.clone());
+        self.report.incidents.push(Incident { kind, text, step, stack });
+    }
+
     pub(crate) fn incidents(&self) -> &[Incident] {
         &self.report.incidents
     }
@@ -232,7 +239,8 @@ impl<'a> Journal<'a> {
 
     /// Replaces the stacks of all incidents by what `decode` makes of them.
     pub(crate) fn decode_incidents(&mut self, mut decode: impl FnMut(&[Traced]) -> Vec<Call>) {
-        for (incident, trace) in self.report.incidents.iter_mut().zip(&self.traces) {
+        let printed = self.report.incidents.iter_mut().zip(&self.traces).filter(|(_, trace)| !trace.is_empty());
+        for (incident, trace) in printed {
             incident.stack = decode(trace);
         }
     }

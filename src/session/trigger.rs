@@ -8,13 +8,14 @@ use super::arm::Armed;
 use super::heartbeat::Beat;
 use super::journal::Journal;
 use super::step::{ANSWER, OUTPUT_LIMIT, Running};
-use super::{Order, nonce};
+use super::{Order, hang, nonce};
 use crate::error::{Error, Result};
 use crate::event::{Event, Phase, millis};
 use crate::gdb::breakpoints::{self, Breakpoint};
 use crate::gdb::client::Stop;
 use crate::gdb::collect::Probed;
 use crate::guest::{Guest, GuestEvent};
+use crate::report::model::IncidentKind;
 use crate::report::text::plural;
 
 /// How often a step that was to be killed is killed again.
@@ -141,15 +142,19 @@ impl Watch<'_, '_, '_, '_> {
             Beat::Fine => Ok(()),
             Beat::Ask => self.guest.ping(),
             Beat::Silent(silence) => {
-                let message = format!(
-                    "the guest hangs: it has not said a word for {}s while step `{}` ran, and its agent does not answer{}",
+                let text = format!(
+                    "it has not said a word for {}s while step `{}` ran, and its agent does not answer",
                     silence.as_secs(),
                     running.step.name,
-                    self.guest.console_tail()
                 );
-                Err(Error::guest(message).hint(LOOK))
+                Err(self.hangs(text).hint(LOOK))
             }
         }
+    }
+
+    fn hangs(&mut self, text: String) -> Error {
+        let text = hang::look(self.order, self.guest, self.armed, self.journal, text);
+        Error::guest(format!("{}: {text}{}", IncidentKind::Silent.said(), self.guest.console_tail()))
     }
 
     fn check_time(&mut self, running: &mut Running<'_>) -> Result<()> {
@@ -164,12 +169,11 @@ impl Watch<'_, '_, '_, '_> {
             }
             Some(at) if age > at + ANSWER => {
                 let timeout = humantime::format_duration(running.step.timeout);
-                let message = format!(
-                    "the guest hangs: step `{}` exceeded its timeout of {timeout}, and the agent does not answer{}",
+                let text = format!(
+                    "step `{}` exceeded its timeout of {timeout}, and the agent does not answer",
                     running.step.name,
-                    self.guest.console_tail()
                 );
-                Err(Error::guest(message).hint(format!("{LOOK}; `timeout` of the step can be raised")))
+                Err(self.hangs(text).hint(format!("{LOOK}; `timeout` of the step can be raised")))
             }
             // A step that had only just been started could not be killed yet.
             Some(_) if age > running.kill_sent + INSIST => {

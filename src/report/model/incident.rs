@@ -11,7 +11,7 @@ pub struct Incident {
     pub text: String,
     /// The step of the trigger that ran, or had run last; none before the first.
     pub step: Option<String>,
-    /// The stack that the kernel printed, innermost call first.
+    /// The stack that the kernel printed, innermost call first; where kdbg noticed it, that of the CPU.
     pub stack: Vec<Call>,
 }
 
@@ -31,6 +31,8 @@ pub enum IncidentKind {
     HardLockup,
     /// A CPU or a task keeps RCU waiting.
     RcuStall,
+    /// It did not answer any more; kdbg noticed that.
+    Silent,
     /// Memory ran out, and a process was killed for it.
     OutOfMemory,
     /// A `WARN()`, or a check of the kernel's that failed.
@@ -52,6 +54,7 @@ impl IncidentKind {
             IncidentKind::SoftLockup => "a CPU of the guest is stuck (a soft lockup)",
             IncidentKind::HardLockup => "a CPU of the guest is stuck (a hard lockup)",
             IncidentKind::RcuStall => "the guest is stuck (an RCU stall)",
+            IncidentKind::Silent => "the guest hangs",
             IncidentKind::OutOfMemory => "the guest ran out of memory",
             IncidentKind::Warning => "the guest's kernel warned",
         }
