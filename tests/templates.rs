@@ -146,6 +146,19 @@ fn a_guest_that_cannot_be_saved_gives_way_to_one_that_boots() {
 }
 
 #[test]
+fn a_qemu_that_crashes_under_every_guest_is_an_error_all_the_same() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    let starts = place.path().join("starts");
+    let crash = format!("echo >> '{}'; exec timeout -s KILL 0.3 \"$real\" \"$@\"", starts.display());
+    place.fake("qemu-system-x86_64", &crash);
+    let report = place.run(&recipe(&[HIT])).assert_error(5, "guest", &["killed by signal 9"]);
+    assert_eq!(report["warnings"], Value::Array(Vec::new()));
+    assert_eq!(fs::read_to_string(starts).unwrap().lines().count(), 2, "the one to be saved, and one without");
+    assert_eq!((place.cached("templates"), place.cached("staging")), (vec![], vec![]));
+}
+
+#[test]
 fn what_the_host_lacks_is_said_and_costs_no_template() {
     let _slot = slot();
     let place = Place::with_own_templates();
