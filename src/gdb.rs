@@ -14,6 +14,7 @@ pub mod modules;
 mod objects;
 pub mod read_ahead;
 mod registers;
+pub mod returns;
 mod stack;
 mod storage;
 pub mod symbols;

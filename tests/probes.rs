@@ -45,6 +45,46 @@ fn a_condition_on_an_inlined_function_sees_its_variables() {
 }
 
 #[test]
+fn a_probe_on_a_return_has_the_value_and_the_arguments_and_a_probe_on_the_entry_keeps_its_own() {
+    let steps = [HIT, "{ name: nowhere, run: nc 10.9.9.9 9 < /dev/null, exit: 1 }"];
+    let list = "  - { name: entry, at: tcp_v4_connect, stack: 4 }
+  - { name: out, at: 'return: tcp_v4_connect', stack: 4 }
+  - { name: inlined, at: 'return: ip_route_output_key_hash', stack: 4, limit: 1 }
+";
+    let text = recipe(&steps).replace("  - { name: rst, at: tcp_v4_send_reset }\n", list);
+    let text = format!("{text}expect:\n  - {{ probe: out, hits: 2, where: {{ addr_len: '16' }} }}\n");
+    let _slot = slot();
+    let report = Place::new().run(&text).assert_passed();
+    assert_eq!(probes_of_hits(&report), ["entry", "inlined", "out", "entry", "out"]);
+    let hits = report["hits"].as_array().unwrap();
+    for (hit, value) in [(&hits[2], "0"), (&hits[4], "-101")] {
+        let returned = &hit["returned"];
+        assert_eq!(
+            (&returned["name"], &returned["type"], &returned["value"]),
+            (&"returned".into(), &"int".into(), &value.into())
+        );
+        assert_eq!(hit["frames"][0]["symbol"], "__inet_stream_connect", "the frames are the caller's");
+        assert_eq!(hit["arguments"][0]["name"], "sk");
+    }
+    let decoded = |hit: &Value, expression: &str| {
+        let objects = hit["decoded"].as_array().unwrap();
+        let summary = |object: &Value| object["summary"].as_str().unwrap().to_string();
+        objects.iter().find(|object| object["expression"] == expression).map(summary)
+    };
+    assert!(decoded(&hits[2], "sk").unwrap().starts_with("TCP TCP_SYN_SENT 127.0.0.1:"));
+    assert_eq!(decoded(&hits[4], "returned").as_deref(), Some("-ENETUNREACH"));
+    assert_eq!((&hits[0]["returned"], &hits[0]["arguments"]), (&Value::Null, &Value::Array(Vec::new())));
+    assert!(report["warnings"].to_string().contains("probe `inlined`: its function is inlined at "), "{report}");
+}
+
+#[test]
+fn a_function_that_is_inlined_everywhere_has_no_return() {
+    let _slot = slot();
+    let run = Place::new().run(&with_probes(&["name: odd, at: 'return: NF_HOOK'"]));
+    run.assert_error(2, "recipe", &["`NF_HOOK` is inlined wherever it is called", "it has no return"]);
+}
+
+#[test]
 fn a_place_without_code_is_refused_at_its_line() {
     for (at, texts) in [
         ("'*0x1234'", &["no code at 0x1234"][..]),

@@ -117,7 +117,7 @@ fn assert_shape(report: &Value) {
         (&report["machine"], "accelerator qemu cpus memory forked"),
         (&report["probes"][0], "name at locations hits disarmed"),
         (&report["probes"][0]["locations"][0], "address symbol file line inlined"),
-        (hit, "index probe cpu task context jiffies frames cut shown decoded returned cost"),
+        (hit, "index probe cpu task context jiffies frames cut shown decoded returned arguments cost"),
         (&hit["task"], "comm pid tgid"),
         (&hit["cost"], "stop_us collect_us"),
         (frame, "level address symbol offset file line inlined args locals hidden"),

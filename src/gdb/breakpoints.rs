@@ -65,6 +65,8 @@ pub struct Breakpoint {
     pub entry: Option<Place>,
     /// The condition, where kdbg has to evaluate it; else it is GDB's.
     pub condition: Option<String>,
+    /// Of a probe on a return: how many copies of the function are inlined, and so have none.
+    pub without_return: usize,
 }
 
 /// A line of a source file, relative to the kernel tree.
@@ -86,6 +88,8 @@ pub enum Unresolved {
         /// The next line of the file that has code.
         next_line: Option<u32>,
     },
+    /// This function is inlined wherever it is called, and so returns nowhere.
+    NoReturn(String),
     /// The condition does not parse; what GDB says.
     BadCondition(String),
     /// GDB failed.
@@ -152,7 +156,7 @@ pub fn set(
     cancel: &Cancel,
 ) -> std::result::Result<Breakpoint, Unresolved> {
     let place = match point {
-        ProbePoint::Function(name) => format!("--qualified --function {name}"),
+        ProbePoint::Function(name) | ProbePoint::Return(name) => format!("--qualified --function {name}"),
         ProbePoint::FileLine { file, line } => format!("--source {file} --line {line}"),
         ProbePoint::Address(address) => format!("*{address:#x}"),
     };
@@ -172,13 +176,21 @@ pub fn set(
         delete(gdb, number, cancel)?;
         return Err(unresolved);
     }
+    let mut without_return = 0;
+    if matches!(point, ProbePoint::Return(_)) {
+        for (index, _) in locations.iter().enumerate().filter(|(_, location)| location.inlined) {
+            gdb.must(&format!("-break-disable {number}.{}", index + 1), cancel)?;
+            without_return += 1;
+        }
+        locations.retain(|location| !location.inlined);
+    }
     let inlined = locations.iter().any(|location| location.inlined);
     let condition = match when {
         // GDB evaluates a condition in the frame that the function was inlined into, where its variables are not. And a
         // function can begin with code of one that is inlined into it: GDB takes the names there for that one's.
-        Some(when) if inlined || matches!(point, ProbePoint::Function(_)) => {
+        Some(when) if inlined || point.function().is_some() => {
             condition::try_out(gdb, number, when, cancel)?;
-            if let (ProbePoint::Function(name), [_]) = (point, &locations[..]) {
+            if let (Some(name), [_]) = (point.function(), &locations[..]) {
                 condition::check_names(gdb, plain_symbol(name), when, cancel)?;
             }
             Some(when.to_string())
@@ -195,7 +207,7 @@ pub fn set(
             (location.file, location.line) = (Some(place.file.clone()), Some(place.line));
         }
     }
-    Ok(Breakpoint { number, locations, entry, condition })
+    Ok(Breakpoint { number, locations, entry, condition, without_return })
 }
 
 fn no_such_place(near: Vec<String>, next_line: Option<u32>) -> Unresolved {
@@ -212,6 +224,9 @@ fn check_place(
         ProbePoint::Address(address) if program.symbols.containing(*address).is_none() => {
             Err(no_such_place(Vec::new(), None))
         }
+        ProbePoint::Return(name) if locations.iter().all(|location| location.inlined) => {
+            Err(Unresolved::NoReturn(name.clone()))
+        }
         ProbePoint::FileLine { line, .. } if locations.iter().all(|location| location.line != Some(*line)) => {
             Err(no_such_place(Vec::new(), locations.first().and_then(|location| location.line)))
         }
@@ -221,7 +236,7 @@ fn check_place(
 
 /// Where the probed function is declared, if that is one place.
 fn declaration(gdb: &mut Gdb, point: &ProbePoint, program: &Program<'_>, cancel: &Cancel) -> Result<Option<Place>> {
-    let ProbePoint::Function(name) = point else { return Ok(None) };
+    let Some(name) = point.function() else { return Ok(None) };
     // What GDB's Python knows at once, its command searches all symbols for: a tenth of a second.
     let name_only = plain_symbol(name);
     let python = format!(
@@ -244,10 +259,7 @@ fn declaration(gdb: &mut Gdb, point: &ProbePoint, program: &Program<'_>, cancel:
 }
 
 fn close_to(point: &ProbePoint, symbols: &Symbols) -> Vec<String> {
-    match point {
-        ProbePoint::Function(name) => symbols.close_to(name),
-        ProbePoint::FileLine { .. } | ProbePoint::Address(_) => Vec::new(),
-    }
+    point.function().map_or(Vec::new(), |name| symbols.close_to(name))
 }
 
 fn location(values: &Values, point: &ProbePoint, program: &Program<'_>) -> Location {
@@ -255,7 +267,7 @@ fn location(values: &Values, point: &ProbePoint, program: &Program<'_>) -> Locat
     let holder = program.symbols.containing(address);
     let function = values.text("func");
     let inlined = match (point, function, &holder) {
-        (ProbePoint::Function(name), _, Some(holder)) => !holder.is(name),
+        (ProbePoint::Function(name) | ProbePoint::Return(name), _, Some(holder)) => !holder.is(name),
         (ProbePoint::FileLine { .. }, Some(function), Some(holder)) => !holder.is(function),
         _ => false,
     };

@@ -101,8 +101,19 @@ const DEEP: usize = 64;
 pub struct Probed<'a> {
     /// As the recipe has it.
     pub spec: &'a ProbeSpec,
-    /// Where the probed function is declared, if that is known.
+    /// Where the probed function is declared, if that is known and GDB stands at its entry.
     pub entry: Option<&'a Place>,
+    /// The call that has returned, for a probe on a return.
+    pub call: Option<Returned<'a>>,
+}
+
+/// What is known of a call that has returned.
+#[derive(Debug, Clone, Copy)]
+pub struct Returned<'a> {
+    /// What it returned, if it does return something.
+    pub value: Option<&'a Var>,
+    /// Its arguments, as they were at the entry.
+    pub arguments: &'a [Var],
 }
 
 /// Collects hits. Remembers what does not change between them.
@@ -175,6 +186,19 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// The arguments of the function at whose entry GDB stands.
+    ///
+    /// # Errors
+    /// GDB failed.
+    pub fn arguments(&mut self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Vec<Var>> {
+        let thread = stop.thread.unwrap_or(1);
+        let cpu = u32::try_from(thread.saturating_sub(1)).unwrap_or(0);
+        let innermost = Piece { cpu, thread, base: 0, function: true, limit: 1 };
+        let list = gdb.ask(&innermost.list(), cancel)?.ok().unwrap_or_default();
+        let stack = self.stacks.read(gdb, &self.program, innermost, &list, cancel)?;
+        Ok(stack.frames.into_iter().next().map(|frame| frame.args).unwrap_or_default())
+    }
+
     /// Collects the hit `index` of `probe`, at which GDB stands.
     ///
     /// # Errors
@@ -187,7 +211,7 @@ impl<'a> Collector<'a> {
         stop: &Stop,
         cancel: &Cancel,
     ) -> Result<Hit> {
-        let Probed { spec: probe, entry } = probe;
+        let Probed { spec: probe, entry, call } = probe;
         let start = Instant::now();
         let thread = stop.thread.unwrap_or(1);
         let cpu = u32::try_from(thread.saturating_sub(1)).unwrap_or(0);
@@ -208,7 +232,11 @@ impl<'a> Collector<'a> {
             (frame.file, frame.line) = (Some(place.file.clone()), Some(place.line));
         }
         let function = |address| self.program.symbols.containing(address).map(|holder| holder.name().to_string());
-        let decoded = objects::decode(gdb, &self.layouts, &function, &frames, cancel)?;
+        let returned = call.and_then(|call| call.value);
+        let arguments = call.map_or(&[][..], |call| call.arguments);
+        let of_call = returned.into_iter().chain(arguments).map(|var| (var.name.clone(), var));
+        let variables = of_call.chain(objects::variables(&frames));
+        let decoded = objects::decode(gdb, &self.layouts, &function, variables, cancel)?;
         Ok(Hit {
             index,
             probe: probe.name.clone(),
@@ -220,7 +248,8 @@ impl<'a> Collector<'a> {
             cut,
             shown,
             decoded,
-            returned: None,
+            returned: returned.cloned(),
+            arguments: arguments.to_vec(),
             cost: Cost { stop_us: 0, collect_us: micros(start) },
         })
     }

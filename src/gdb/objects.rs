@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::client::Gdb;
 use super::mi::number;
+use super::returns::RETURNED;
 use crate::decode::{self, Decoder, Memory};
 use crate::error::Result;
 use crate::event::Cancel;
@@ -37,23 +38,21 @@ impl Memory for Stopped<'_> {
     }
 }
 
-/// Decodes what the arguments and locals of `frames` point to, each object once.
+/// Decodes what variables point to, each object once, under the names that are given with them.
 ///
 /// # Errors
 /// GDB failed. An object that cannot be read says so.
-pub(super) fn decode(
+pub(super) fn decode<'a>(
     gdb: &mut Gdb,
     layouts: &Layouts,
     function: &dyn Fn(u64) -> Option<String>,
-    frames: &[Frame],
+    variables: impl Iterator<Item = (String, &'a Var)>,
     cancel: &Cancel,
 ) -> Result<Vec<Decoded>> {
     let mut memory = Stopped { gdb, cancel, failed: Ok(()) };
     let mut seen = BTreeSet::new();
     let mut decoded = Vec::new();
-    for (frame, var) in
-        frames.iter().flat_map(|frame| frame.args.iter().chain(&frame.locals).map(move |var| (frame, var)))
-    {
+    for (expression, var) in variables {
         let Some((kind, address)) = pointer(var).filter(|object| seen.insert(*object)) else { continue };
         if decoded.len() == MANY {
             break;
@@ -63,14 +62,20 @@ pub(super) fn decode(
             kind => Decoder { layouts, memory: &mut memory, function }.decode(kind, address),
         };
         let Some(said) = said else { continue };
-        decoded.push(Decoded {
-            expression: expression(frame, var),
-            kind: kind.into(),
-            summary: said.summary,
-            fields: said.fields,
-        });
+        decoded.push(Decoded { expression, kind: kind.into(), summary: said.summary, fields: said.fields });
     }
     memory.failed.map(|()| decoded)
+}
+
+/// The arguments and locals of all frames, innermost first, named as C or GDB names them: one that is not of the innermost
+/// frame after its function.
+pub(super) fn variables(frames: &[Frame]) -> impl Iterator<Item = (String, &Var)> {
+    let name = |frame: &Frame, var: &Var| match frame.level {
+        0 => var.name.clone(),
+        _ => format!("{}::{}", frame.symbol, var.name),
+    };
+    let all = frames.iter().flat_map(|frame| frame.args.iter().chain(&frame.locals).map(move |var| (frame, var)));
+    all.map(move |(frame, var)| (name(frame, var), var))
 }
 
 /// What an error number in a pointer is called.
@@ -79,19 +84,16 @@ const ERROR: &str = "error";
 /// What a variable points to, and where.
 fn pointer(var: &Var) -> Option<(&'static str, u64)> {
     let (type_name, value) = (var.type_name.as_deref()?, var.value.as_deref()?);
-    let address = number(value.split_whitespace().next()?)?;
+    let word = value.split_whitespace().next()?;
+    // What a function returns as a number below zero is an error, whatever its type.
+    let returned = || (var.name == RETURNED).then(|| word.parse::<i64>().ok().filter(|value| *value < 0)).flatten();
+    let address = number(word).or_else(|| returned().map(i64::cast_unsigned))?;
     match decode::kind_of(type_name) {
         Some(kind) => Some((kind, address)),
-        None if type_name.ends_with('*') && decode::error_of(address).is_some() => Some((ERROR, address)),
+        None if (type_name.ends_with('*') || var.name == RETURNED) && decode::error_of(address).is_some() => {
+            Some((ERROR, address))
+        }
         None => None,
-    }
-}
-
-/// How C, or GDB, names a variable: one that is not of the innermost frame after its function.
-fn expression(frame: &Frame, var: &Var) -> String {
-    match frame.level {
-        0 => var.name.clone(),
-        _ => format!("{}::{}", frame.symbol, var.name),
     }
 }
 

@@ -13,6 +13,8 @@ use super::diagnostic::Objection;
 pub enum ProbePoint {
     /// The first instruction of a function, before its prologue; suffixes of the compiler (`.isra.0`) are part of the name.
     Function(String),
+    /// Where a function returns.
+    Return(String),
     /// A line of the kernel's source.
     FileLine {
         /// The file, relative to the kernel's source tree.
@@ -24,7 +26,17 @@ pub enum ProbePoint {
     Address(u64),
 }
 
-const FORMS: &str = "this version of kdbg knows `function`, `file:line` and `*address`";
+const FORMS: &str = "this version of kdbg knows `function`, `return:function`, `file:line` and `*address`";
+
+impl ProbePoint {
+    /// The function at whose first instruction it stops.
+    pub fn function(&self) -> Option<&str> {
+        match self {
+            ProbePoint::Function(name) | ProbePoint::Return(name) => Some(name),
+            ProbePoint::FileLine { .. } | ProbePoint::Address(_) => None,
+        }
+    }
+}
 
 impl FromStr for ProbePoint {
     type Err = Objection;
@@ -36,13 +48,14 @@ impl FromStr for ProbePoint {
             at: 0..text.chars().count(),
             help: FORMS.to_owned(),
         };
-        for (form, meaning) in [("return:", "where a function returns"), ("watch:", "where a value changes")] {
-            if text.starts_with(form) {
-                return Err(wrong(
-                    format!("`{form}` is not in this version of kdbg"),
-                    &format!("would stop {meaning}"),
-                ));
-            }
+        if text.starts_with("watch:") {
+            return Err(wrong("`watch:` is not in this version of kdbg".into(), "would stop where a value changes"));
+        }
+        if let Some(name) = text.strip_prefix("return:").map(str::trim_start) {
+            return match is_function(name) {
+                true => Ok(ProbePoint::Return(name.to_owned())),
+                false => Err(wrong(format!("`{name}` does not return"), "not the name of a C function")),
+            };
         }
         if let Some(address) = text.strip_prefix('*') {
             let digits = address.strip_prefix("0x").filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()));
@@ -76,6 +89,7 @@ impl fmt::Display for ProbePoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ProbePoint::Function(name) => f.write_str(name),
+            ProbePoint::Return(name) => write!(f, "return:{name}"),
             ProbePoint::FileLine { file, line } => write!(f, "{file}:{line}"),
             ProbePoint::Address(address) => write!(f, "*{address:#x}"),
         }
@@ -113,6 +127,7 @@ mod tests {
             "__icmp_send",
             "f.isra.0",
             "f.cold",
+            "return:tcp_v4_rcv",
             "net/ipv4/tcp_ipv4.c:686",
             "a.c:1",
             "*0xffffffff81000000",
@@ -125,7 +140,8 @@ mod tests {
     #[test]
     fn what_gdb_could_take_for_more_than_a_place_is_refused() {
         let cases = [
-            ("return: tcp_v4_rcv", "`return:` is not in this version of kdbg"),
+            ("return:", "`` does not return"),
+            ("return: f if 1", "`f if 1` does not return"),
             ("watch: jiffies", "`watch:` is not in this version of kdbg"),
             ("tcp_v4_rcv:+3", "`function:+line` is not in this version of kdbg"),
             ("", "`` is not a place to stop"),

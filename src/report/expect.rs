@@ -172,13 +172,18 @@ fn was(hit: &Hit, name: &str, wanted: &str) -> Result<(), String> {
     }
 }
 
-/// Looks for `name` among the shown values, then the arguments, then the locals of the probe's own frame.
+/// Looks for `name` among the shown values, then what a call returned and was entered with, then the arguments and the
+/// locals of the probe's own frame.
 fn find<'a>(hit: &'a Hit, name: &str) -> Option<&'a Var> {
     names(hit).find(|var| var.name == name)
 }
 
 fn names(hit: &Hit) -> impl Iterator<Item = &Var> {
-    hit.shown.iter().chain(hit.frames.first().into_iter().flat_map(|frame| frame.args.iter().chain(&frame.locals)))
+    let call = hit.returned.iter().chain(&hit.arguments);
+    hit.shown
+        .iter()
+        .chain(call)
+        .chain(hit.frames.first().into_iter().flat_map(|frame| frame.args.iter().chain(&frame.locals)))
 }
 
 /// Says that there is no `name`, and what there is.

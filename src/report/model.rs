@@ -241,6 +241,9 @@ pub struct Hit {
     pub decoded: Vec<Decoded>,
     /// The returned value, for probes on a return.
     pub returned: Option<Var>,
+    /// For probes on a return: the arguments as they were when the function was entered.
+    #[serde(default)]
+    pub arguments: Vec<Var>,
     /// What the hit cost. Volatile.
     pub cost: Cost,
 }
@@ -368,7 +371,7 @@ mod tests {
             (&json["machine"], "accelerator qemu cpus memory forked"),
             (&json["probes"][0], "name at locations hits disarmed"),
             (&json["probes"][0]["locations"][0], "address symbol file line inlined"),
-            (hit, "index probe cpu task context jiffies frames cut shown decoded returned cost"),
+            (hit, "index probe cpu task context jiffies frames cut shown decoded returned arguments cost"),
             (&hit["task"], "comm pid tgid"),
             (frame, "level address symbol offset file line inlined args locals hidden"),
             (&frame["args"][0], "name type value available why lost"),

@@ -122,6 +122,7 @@ pub(crate) fn hit(index: u64) -> Hit {
             fields: BTreeMap::from([("len".into(), "40".into())]),
         }],
         returned: None,
+        arguments: Vec::new(),
         cost: Cost { stop_us: 101_000, collect_us: 17_000 },
     }
 }

@@ -17,7 +17,7 @@ const TIMES: [&str; 3] = ["time", "stamp", "jiffies"];
 const TIME_WORDS: [&str; 7] = ["expires", "ns", "seq", "isn", "tsval", "tsecr", "rtt"];
 
 /// What of a decoded object the kernel makes of the time.
-const DECODED: [&str; 7] = ["seq", "ack", "snd_una", "snd_nxt", "rcv_nxt", "srtt", "ip id"];
+const DECODED: [&str; 9] = ["seq", "ack", "snd_una", "snd_nxt", "rcv_nxt", "srtt", "ip id", "pid", "tgid"];
 
 /// The places whose values differ from run to run, in the order of the report.
 pub fn pointers(report: &Report) -> Vec<String> {
@@ -46,19 +46,21 @@ fn of_hit(hit: &Hit, at: &str, places: &mut Vec<String>) {
         of_vars(&frame.locals, format!("{at}/frames/{level}/locals"));
     }
     of_vars(&hit.shown, format!("{at}/shown"));
+    of_vars(&hit.arguments, format!("{at}/arguments"));
     if hit.returned.as_ref().is_some_and(|var| is_volatile(var, hit.jiffies)) {
         places.push(format!("{at}/returned/value"));
     }
     for (index, object) in hit.decoded.iter().enumerate() {
         let at = format!("{at}/decoded/{index}");
-        // A segment's line has its numbers in it.
-        if object.fields.contains_key("seq") || has_chosen_port(&object.summary) {
+        // A segment's line has its numbers in it, and a task's its own.
+        if ["seq", "pid"].iter().any(|name| object.fields.contains_key(*name)) || has_chosen_port(&object.summary) {
             places.push(format!("{at}/summary"));
         }
         let marked = |(name, value): &(&String, &String)| DECODED.contains(&name.as_str()) || has_chosen_port(value);
         places.extend(object.fields.iter().filter(marked).map(|(name, _)| format!("{at}/fields/{name}")));
     }
-    places.extend([format!("{at}/jiffies"), format!("{at}/cost")]);
+    // When the kernel starts a worker, which takes the next number, depends on the host's time.
+    places.extend(["task/pid", "task/tgid", "jiffies", "cost"].map(|name| format!("{at}/{name}")));
 }
 
 fn is_volatile(var: &Var, jiffies: Option<u64>) -> bool {

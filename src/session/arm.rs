@@ -12,6 +12,7 @@ use crate::gdb::breakpoints::{self, Breakpoint, Program, Unresolved};
 use crate::gdb::client::{Gdb, Stop};
 use crate::gdb::collect::Collector;
 use crate::gdb::modules::{Change, Found, Watch};
+use crate::gdb::returns::Returns;
 use crate::gdb::symbols::{self, Symbols};
 use crate::kernel::KernelBuild;
 use crate::recipe::ProbePoint;
@@ -25,6 +26,7 @@ pub(crate) struct Armed<'a> {
     /// One for each probe of the recipe, in its order; none while it is pending and once it is disarmed.
     pub(crate) breakpoints: Vec<Option<Breakpoint>>,
     pub(crate) watch: Watch,
+    pub(crate) returns: Returns,
     /// Probes whose place is in a module that is not loaded.
     pending: BTreeSet<usize>,
     /// Of probes that are not in vmlinux, the module that has the place.
@@ -52,7 +54,18 @@ pub(super) fn load_gdb<'a>(
         let collector = Collector::new(program, layouts, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
         let breakpoints = Vec::new();
         let (pending, homes) = (BTreeSet::new(), BTreeMap::new());
-        let mut armed = Armed { gdb, collector, breakpoints, watch, pending, homes, order, kernel, chosen };
+        let mut armed = Armed {
+            gdb,
+            collector,
+            breakpoints,
+            watch,
+            returns: Returns::default(),
+            pending,
+            homes,
+            order,
+            kernel,
+            chosen,
+        };
         armed.resolve_probes(journal)?;
         armed.prepare()?;
         let pending = match armed.pending.len() {
@@ -84,6 +97,13 @@ impl<'a> Armed<'a> {
             };
             if let Some(breakpoint) = &breakpoint {
                 journal.probe_resolved(index, &breakpoint.locations);
+                if breakpoint.without_return > 0 {
+                    let places = plural(breakpoint.without_return as u64, "place");
+                    let name = &self.order.loaded.recipe.probes[index].name;
+                    journal.warn_once(format!(
+                        "probe `{name}`: its function is inlined at {places} more, where it has no return"
+                    ));
+                }
             }
             self.breakpoints.push(breakpoint);
         }
@@ -179,6 +199,14 @@ impl<'a> Armed<'a> {
     /// Says which probes never had a place to stop at.
     pub(super) fn tell_pending(&self, journal: &mut Journal<'_>) {
         for (index, probe) in self.order.loaded.recipe.probes.iter().enumerate() {
+            match self.returns.waiting(index) {
+                0 => {}
+                1 => journal.warn(format!("probe `{}`: one call had not returned when the trigger ended", probe.name)),
+                calls => {
+                    journal
+                        .warn(format!("probe `{}`: {calls} calls had not returned when the trigger ended", probe.name));
+                }
+            }
             let Some(module) = self.homes.get(&index).filter(|_| !journal.was_resolved(index)) else { continue };
             let (name, at) = (&probe.name, &probe.at);
             let why = match self.watch.unplaced.contains(*module) {
@@ -221,15 +249,23 @@ impl<'a> Armed<'a> {
                 &["a condition is a C expression over the arguments and locals of the place where the probe stops"
                     .into()],
             ),
+            Unresolved::NoReturn(name) => order.loaded.diagnose(
+                &format!("{path}.at"),
+                format!("probe `{probe}`: `{name}` is inlined wherever it is called"),
+                "it has no return",
+                &[format!("stop where it begins: `at: {name}`, or at a line behind the call: `at: file:line`")],
+            ),
             Unresolved::NoSuchPlace { near, next_line } => {
                 let what = match point {
-                    ProbePoint::Function(name) => format!("no function `{name}` in this kernel"),
+                    ProbePoint::Function(name) | ProbePoint::Return(name) => {
+                        format!("no function `{name}` in this kernel")
+                    }
                     ProbePoint::FileLine { file, line } => format!("no code at line {line} of {file} in this kernel"),
                     ProbePoint::Address(address) => format!("no code at {address:#x} in this kernel"),
                 };
                 let mut helps = Vec::new();
                 let (mut near, mut elsewhere) = (near, Vec::new());
-                if let ProbePoint::Function(name) = point {
+                if let Some(name) = point.function() {
                     elsewhere = self.elsewhere(name);
                     near = self.close_to(name, &near);
                 }
@@ -241,7 +277,7 @@ impl<'a> Armed<'a> {
                 if let Some(line) = next_line {
                     helps.push(format!("the next line with code is {line}"));
                 }
-                if matches!(point, ProbePoint::Function(_)) && elsewhere.is_empty() {
+                if point.function().is_some() && elsewhere.is_empty() {
                     let advice = match kernel.is_packaged() {
                         true => {
                             "this kernel is as its distribution configured it; for a function that it leaves out, have one built: `version` and `options` instead of `package`"

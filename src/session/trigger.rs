@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Phase, millis};
 use crate::gdb::breakpoints::{self, Breakpoint};
 use crate::gdb::client::Stop;
-use crate::gdb::collect::Probed;
+use crate::gdb::collect::{Probed, Returned};
 use crate::guest::{Guest, GuestEvent};
+use crate::recipe::ProbePoint;
 use crate::report::model::IncidentKind;
 use crate::report::text::plural;
 
@@ -192,15 +193,15 @@ impl Watch<'_, '_, '_, '_> {
         while let Some(here) = stop.take() {
             let probes = self.probes_at(&here)?;
             for &index in &probes {
-                self.collect(index, &here)?;
+                hits += self.hit(index, &here)?;
             }
-            hits += probes.len();
+            hits += self.returned(&here)?;
             let change = self.armed.watch.change_at(&here);
             if let Some(change) = change {
                 self.armed.module_changed(change, &here, self.journal)?;
                 changes += 1;
             }
-            if change.is_some() || self.is_armed_at(&here) {
+            if change.is_some() || self.is_armed_at(&here) || self.armed.returns.is_at(&here) {
                 stop = breakpoints::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
             }
         }
@@ -223,7 +224,7 @@ impl Watch<'_, '_, '_, '_> {
             let why = said.next().unwrap_or("GDB gives no reason").trim();
             return Err(self.bad_condition(named.unwrap_or_default(), why));
         }
-        let own = self.armed.watch.change_at(stop).is_some();
+        let own = self.armed.watch.change_at(stop).is_some() || self.armed.returns.is_at(stop);
         if named.is_none() && !own {
             let reason = stop.reason.as_deref().unwrap_or("no reason given");
             self.journal.warn(format!("the guest stopped where no probe is ({reason}); it was let run on"));
@@ -302,12 +303,38 @@ impl Watch<'_, '_, '_, '_> {
         )
     }
 
-    fn collect(&mut self, index: usize, stop: &Stop) -> Result<()> {
+    /// GDB stands where a probe is. One on a return waits for that; otherwise it is a hit. Gives how many hits there were.
+    fn hit(&mut self, index: usize, stop: &Stop) -> Result<usize> {
+        let Some(spec) = self.order.loaded.recipe.probes.get(index) else { return Ok(0) };
+        if !matches!(spec.at.parse(), Ok(ProbePoint::Return(_))) {
+            self.collect(index, None, stop)?;
+            return Ok(1);
+        }
+        let Armed { gdb, collector, returns, .. } = &mut *self.armed;
+        let arguments = collector.arguments(gdb, stop, self.order.cancel)?;
+        returns.entered(gdb, index, arguments, stop, self.order.cancel)?;
+        Ok(0)
+    }
+
+    /// The calls that have returned to where GDB stands become hits. Gives how many there were.
+    fn returned(&mut self, stop: &Stop) -> Result<usize> {
+        let Armed { gdb, returns, .. } = &mut *self.armed;
+        let calls = returns.returned(gdb, stop, self.order.cancel)?;
+        for call in &calls {
+            let value = self.armed.returns.value(&mut self.armed.gdb, call.probe, stop, self.order.cancel)?;
+            let returned = Returned { value: value.as_ref(), arguments: &call.arguments };
+            self.collect(call.probe, Some(returned), stop)?;
+        }
+        Ok(calls.len())
+    }
+
+    fn collect(&mut self, index: usize, call: Option<Returned<'_>>, stop: &Stop) -> Result<()> {
         let Some(probe) = self.order.loaded.recipe.probes.get(index) else { return Ok(()) };
         let number = self.journal.next_hit();
         let Armed { gdb, collector, breakpoints, .. } = &mut *self.armed;
-        let entry = breakpoints.get(index).and_then(Option::as_ref).and_then(|armed| armed.entry.as_ref());
-        let hit = collector.collect(gdb, Probed { spec: probe, entry }, number, stop, self.order.cancel)?;
+        let armed = breakpoints.get(index).and_then(Option::as_ref);
+        let entry = armed.filter(|_| call.is_none()).and_then(|armed| armed.entry.as_ref());
+        let hit = collector.collect(gdb, Probed { spec: probe, entry, call }, number, stop, self.order.cancel)?;
         for complaint in collector.complaints() {
             self.journal.warn(complaint);
         }
@@ -326,6 +353,7 @@ impl Watch<'_, '_, '_, '_> {
             && let Some(armed) = breakpoints.get_mut(index).and_then(Option::take)
         {
             breakpoints::delete(gdb, armed.number, self.order.cancel)?;
+            self.armed.returns.forget(index);
             self.journal.disarmed(index);
         }
         Ok(())

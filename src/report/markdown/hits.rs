@@ -130,11 +130,12 @@ fn decoded(object: &Decoded) -> String {
 
 /// What the recipe asked to see, and what the function returned.
 fn shown(page: &mut Page, hit: &Hit) {
-    let returned = hit.returned.as_ref().map(|var| ["returned".to_owned(), value_cell(var), type_cell(var)]);
-    let rows: Vec<_> =
-        hit.shown.iter().map(|var| [text(&var.name), value_cell(var), type_cell(var)]).chain(returned).collect();
-    page.table(["shown", "value", "type"], &rows);
-    let long: Vec<&Var> = hit.shown.iter().chain(&hit.returned).filter(|var| is_long(var)).collect();
+    let all = || hit.returned.iter().chain(&hit.arguments).chain(&hit.shown);
+    let rows: Vec<_> = all().map(|var| [text(&var.name), value_cell(var), type_cell(var)]).collect();
+    let head =
+        if hit.returned.is_some() || !hit.arguments.is_empty() { "returned, entered with, shown" } else { "shown" };
+    page.table([head, "value", "type"], &rows);
+    let long: Vec<&Var> = all().filter(|var| is_long(var)).collect();
     in_full(page, &long);
 }
 

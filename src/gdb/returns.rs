@@ -1,0 +1,188 @@
+//! Where functions return, and with what. A probe on a return stops at the function's entry first, where the arguments are in
+//! place and GDB knows where it will return to. The return that belongs to a call is the one with the caller's stack pointer.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::answer::Answer;
+use super::client::{Gdb, Stop};
+use super::mi::{self, number};
+use super::variables;
+use crate::error::{Error, Result};
+use crate::event::Cancel;
+use crate::report::model::Var;
+
+/// What a returned value is called.
+pub const RETURNED: &str = "returned";
+
+/// A call whose return is waited for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The probe, by its place in the recipe.
+    pub probe: usize,
+    /// The arguments, as they were at the function's entry.
+    pub arguments: Vec<Var>,
+    /// Where it returns to.
+    site: u64,
+    /// The stack pointer then.
+    stack: u64,
+}
+
+/// The calls that have not returned, and GDB's breakpoints where they will.
+#[derive(Debug, Default)]
+pub struct Returns {
+    calls: Vec<Call>,
+    breakpoints: BTreeMap<u64, u64>,
+    /// Of each probe's function: the type of what it returns, and how many bytes that has.
+    types: BTreeMap<usize, (String, u64)>,
+}
+
+impl Returns {
+    /// Notes a call: GDB stands at the first instruction of the function of `probe`.
+    ///
+    /// # Errors
+    /// GDB failed, or the stack cannot be read.
+    pub fn entered(
+        &mut self,
+        gdb: &mut Gdb,
+        probe: usize,
+        arguments: Vec<Var>,
+        stop: &Stop,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let (site, stack) =
+            caller(gdb, stop, cancel)?.ok_or_else(|| Error::debugger("GDB cannot tell where a function returns to"))?;
+        if let Entry::Vacant(place) = self.types.entry(probe) {
+            place.insert(type_of(gdb, probe, stop, cancel)?);
+        }
+        if let Entry::Vacant(place) = self.breakpoints.entry(site) {
+            let values = gdb.must(&format!("-break-insert *{site:#x}"), cancel)?;
+            let breakpoint = values.tuple("bkpt").and_then(|values| values.number("number"));
+            place.insert(breakpoint.ok_or_else(|| Error::debugger("GDB gave a breakpoint no number"))?);
+        }
+        self.calls.push(Call { probe, arguments, site, stack });
+        Ok(())
+    }
+
+    /// Whether calls return to where GDB stands.
+    pub fn is_at(&self, stop: &Stop) -> bool {
+        address(stop).is_some_and(|address| self.breakpoints.contains_key(&address))
+    }
+
+    /// The calls that have returned to where GDB stands. Where no others will, it stops no more.
+    ///
+    /// # Errors
+    /// GDB failed.
+    pub fn returned(&mut self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Vec<Call>> {
+        let Some(site) = address(stop).filter(|site| self.breakpoints.contains_key(site)) else {
+            return Ok(Vec::new());
+        };
+        let Some(stack) = ask(gdb, stop, "(unsigned long)$rsp", cancel)?.value().and_then(number) else {
+            return Ok(Vec::new());
+        };
+        let (returned, waiting) = std::mem::take(&mut self.calls)
+            .into_iter()
+            .partition(|call: &Call| call.site == site && call.stack == stack);
+        self.calls = waiting;
+        if self.calls.iter().all(|call| call.site != site)
+            && let Some(breakpoint) = self.breakpoints.remove(&site)
+        {
+            gdb.must(&format!("-break-delete {breakpoint}"), cancel)?;
+        }
+        Ok(returned)
+    }
+
+    /// What the function of `probe` has returned.
+    ///
+    /// # Errors
+    /// GDB failed.
+    pub fn value(&self, gdb: &mut Gdb, probe: usize, stop: &Stop, cancel: &Cancel) -> Result<Option<Var>> {
+        let Some((type_name, size)) = self.types.get(&probe) else { return Ok(None) };
+        // What is above a small value in the register is anything.
+        let plain = match size {
+            0 => return Ok(None),
+            1 => "unsigned char",
+            2 => "unsigned short",
+            3..=4 => "unsigned int",
+            _ => "unsigned long",
+        };
+        let expression = format!("(__typeof__({}))({plain})$rax", variable(probe));
+        let answer = match ask(gdb, stop, &expression, cancel)? {
+            Answer::Refused(_) => ask(gdb, stop, &format!("({plain})$rax"), cancel)?,
+            answer => answer,
+        };
+        Ok(Some(variables::var(RETURNED, Some(type_name), answer.value())))
+    }
+
+    /// Forgets the calls of a probe that is disarmed.
+    pub fn forget(&mut self, probe: usize) {
+        self.calls.retain(|call| call.probe != probe);
+    }
+
+    /// How many calls of a probe have not returned.
+    pub fn waiting(&self, probe: usize) -> usize {
+        self.calls.iter().filter(|call| call.probe == probe).count()
+    }
+}
+
+fn address(stop: &Stop) -> Option<u64> {
+    stop.address.as_deref().and_then(number)
+}
+
+fn ask(gdb: &mut Gdb, stop: &Stop, expression: &str, cancel: &Cancel) -> Result<Answer> {
+    gdb.ask(&evaluate(stop, 0, expression), cancel)
+}
+
+fn evaluate(stop: &Stop, level: usize, expression: &str) -> String {
+    let thread = stop.thread.unwrap_or(1);
+    format!("-data-evaluate-expression --thread {thread} --frame {level} {}", mi::quote(expression))
+}
+
+/// So many functions are inlined into one at most, as far as this looks.
+const INLINED: usize = 12;
+
+/// Program counter and stack pointer of the function that has called the one that GDB stands in: those of the first frame
+/// that is not inlined into the innermost.
+fn caller(gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<(u64, u64)>> {
+    let registers = ["(unsigned long)$pc", "(unsigned long)$sp"];
+    let commands: Vec<String> =
+        (0..INLINED).flat_map(|level| registers.map(|register| evaluate(stop, level, register))).collect();
+    let answers = gdb.batch(&commands, cancel)?;
+    let mut frames = answers.chunks(2).map_while(|pair| Some((number(pair[0].value()?)?, number(pair[1].value()?)?)));
+    let own = frames.next();
+    Ok(frames.find(|(_, stack)| own.is_some_and(|(_, own)| *stack != own)))
+}
+
+/// GDB's variable that has the type of what a probe's function returns.
+fn variable(probe: usize) -> String {
+    format!("$kdbg_return_{probe}")
+}
+
+/// The type of what the function returns at whose entry GDB stands, and its size; 0 where it returns nothing that fits
+/// into a register.
+fn type_of(gdb: &mut Gdb, probe: usize, stop: &Stop, cancel: &Cancel) -> Result<(String, u64)> {
+    let python = format!(
+        "
+frame = gdb.newest_frame()
+while frame.type() == gdb.INLINE_FRAME:
+    frame = frame.older()
+returned = frame.function().type.target()
+code = returned.strip_typedefs().code
+fits = code not in (gdb.TYPE_CODE_VOID, gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
+if fits:
+    gdb.set_convenience_variable('{}', gdb.Value(0).cast(returned))
+print(returned.sizeof if fits else 0, returned, sep='\\t')
+",
+        variable(probe).trim_start_matches('$')
+    );
+    let command = mi::quote(&format!("python exec({python:?})"));
+    let thread = stop.thread.unwrap_or(1);
+    let answer = gdb.ask(&format!("-interpreter-exec --thread {thread} --frame 0 console {command}"), cancel)?;
+    let told = match &answer {
+        Answer::Done(_, said) => said.trim().split_once('\t'),
+        Answer::Refused(_) => None,
+    };
+    let told = told.and_then(|(size, name)| Some((name.to_string(), size.parse().ok()?)));
+    // A GDB without Python: the whole register.
+    Ok(told.unwrap_or_else(|| ("unsigned long".into(), 8)))
+}
