@@ -146,7 +146,19 @@ fn text(fault: Fault, random: u64) -> String {
         Fault::Kdbg(_) | Fault::Program(_) => String::new(),
     };
     let many = "for i in 1 2 3 4 5 6 7 8; do nc 127.0.0.1 9 < /dev/null; done; sleep 1000";
-    recipe(&[HIT, &format!("{{ name: harm, timeout: 8s, run: '{harm} {many}' }}")])
+    // What ends the guest ends the step, however long a busy host takes; nothing else does.
+    let timeout = if ends_the_guest(fault).is_some() { "2m" } else { "8s" };
+    recipe(&[HIT, &format!("{{ name: harm, timeout: {timeout}, run: '{harm} {many}' }}")])
+}
+
+/// What the error says of a guest that this fault ends.
+fn ends_the_guest(fault: Fault) -> Option<&'static str> {
+    match fault {
+        Fault::Guest("echo c > /proc/sysrq-trigger") => Some("panicked"),
+        Fault::Guest("halt -f") => Some("it was halted"),
+        Fault::Guest("reboot -f") => Some("it restarted"),
+        _ => None,
+    }
 }
 
 /// Kills this program of the run, as soon as it is there.
@@ -207,13 +219,10 @@ fn judge(place: &Place, fault: Fault, ended: &Ended, announced: &[Value]) -> Res
     };
     let (kind, message) = (report["error"]["kind"].as_str(), report["error"]["message"].as_str().unwrap_or_default());
     let wanted = match fault {
-        Fault::Guest("echo c > /proc/sysrq-trigger") => Some(("guest", "panicked")),
-        Fault::Guest("halt -f") => Some(("guest", "it was halted")),
-        Fault::Guest("reboot -f") => Some(("guest", "it restarted")),
         Fault::Program("qemu-system-x86_64") => Some(("guest", "QEMU")),
         Fault::Program(_) => Some(("debugger", "GDB")),
         Fault::Kdbg(_) => Some(("interrupted", "")),
-        Fault::Guest(_) => None,
+        Fault::Guest(_) => ends_the_guest(fault).map(|words| ("guest", words)),
     };
     // A guest that dies before it is the run's is replaced.
     let was_replaced =
