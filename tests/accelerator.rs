@@ -103,3 +103,17 @@ fn a_refusal_is_remembered_until_doctor_finds_it_mended() {
     assert_eq!(doctor(&place), PROVED);
     assert!(!run(&place).contains("refused"));
 }
+
+#[test]
+fn a_host_that_fails_says_nothing_about_kvm() {
+    let _slot = slot();
+    let Some(mut place) = place() else { return };
+    for folder in ["XDG_RUNTIME_DIR", "TMPDIR"] {
+        place.set(folder, "/nowhere");
+    }
+    place.file("test.yaml", &recipe(&[HIT]));
+    let ended = place.kdbg(&["run", "test.yaml", "--out", "out"]).wait();
+    let report = ended.assert_error(3, "host", &["make a folder for sockets"]);
+    assert!(report["warnings"].as_array().unwrap().is_empty(), "{ended}");
+    assert_eq!((started(&place).as_str(), verdicts(&place)), ("", 0));
+}

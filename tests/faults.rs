@@ -8,7 +8,7 @@ use std::fs;
 use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
-use support::{AFTERMATH, Ended, HIT, LONG, Place, probes_of_hits, recipe, skip, slot};
+use support::{AFTERMATH, Ended, HIT, LONG, Place, probes_of_hits, recipe, slot};
 
 // QEMU
 
@@ -50,45 +50,6 @@ fn a_qemu_that_does_not_speak_qmp_is_not_believed() {
 #[test]
 fn a_qemu_killed_in_mid_run_is_an_error_of_the_guest() {
     killed_in_mid_run("qemu-system-x86_64").assert_error(5, "guest", &["QEMU killed by signal 9"]);
-}
-
-/// Runs with the accelerator that kdbg chooses; says what of KVM is in the cache then. None where /dev/kvm does not open.
-fn run_under_auto(place: &Place) -> Option<(Ended, bool)> {
-    if let Err(why) = kdbg::guest::accelerator::device_opens() {
-        skip(&why);
-        return None;
-    }
-    let file = place.file("test.yaml", &recipe(&[HIT]));
-    let ended = place.kdbg(&["run", file.to_str().unwrap(), "--out", "out"]).wait();
-    place.assert_nothing_left();
-    Some((ended, place.cached("").iter().any(|name| name.starts_with("kvm-"))))
-}
-
-#[test]
-fn a_kvm_that_does_not_start_a_guest_is_refused_and_remembered() {
-    let _slot = slot();
-    let place = Place::new();
-    place.fake(
-        "qemu-system-x86_64",
-        "case $* in *' -accel kvm '*) echo 'qemu: no KVM' >&2; exit 1; esac; exec \"$real\" \"$@\"",
-    );
-    let Some((ended, is_remembered)) = run_under_auto(&place) else { return };
-    let report = ended.assert_passed();
-    assert_eq!(report["machine"]["accelerator"], "tcg");
-    let why = "KVM refused: QEMU did not start (exit code 1): qemu: no KVM";
-    assert!(report["warnings"].to_string().contains(why) && is_remembered, "{ended}");
-}
-
-#[test]
-fn a_host_that_fails_says_nothing_about_kvm() {
-    let mut place = Place::new();
-    place.fake("qemu-system-x86_64", "exec \"$real\" \"$@\"");
-    for folder in ["XDG_RUNTIME_DIR", "TMPDIR"] {
-        place.set(folder, "/nowhere");
-    }
-    let Some((ended, is_remembered)) = run_under_auto(&place) else { return };
-    let report = ended.assert_error(3, "host", &["make a folder for sockets"]);
-    assert!(report["warnings"].as_array().unwrap().is_empty() && !is_remembered, "{ended}");
 }
 
 // GDB
