@@ -24,6 +24,8 @@ pub enum Verb {
     Run(RunArgs),
     /// Build a recipe's kernel, or find it in the cache.
     Build(BuildArgs),
+    /// Show where a recipe's probes will stop, and what can be read there; nothing boots.
+    Symbols(SymbolsArgs),
     /// Sit at a terminal in a recipe's guest, its topology set up.
     Shell(ShellArgs),
     /// Check, list recipes.
@@ -80,6 +82,23 @@ pub struct BuildArgs {
     #[arg(long)]
     pub explain: bool,
     /// Print the result as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Install the host packages that are missing.
+    #[arg(long)]
+    pub install: bool,
+}
+
+/// `kdbg symbols`.
+#[derive(Debug, Args)]
+pub struct SymbolsArgs {
+    /// The recipe whose probes to look at; its kernel is built if need be.
+    pub recipe: PathBuf,
+    /// Look in this kernel instead of the recipe's: a version, a package, or the path of a tree, an archive or a git
+    /// repository (PATH@REVISION); may be repeated.
+    #[arg(long, value_name = "KERNEL")]
+    pub kernel: Vec<String>,
+    /// Print the result as JSON, one object a kernel.
     #[arg(long)]
     pub json: bool,
     /// Install the host packages that are missing.

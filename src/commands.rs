@@ -9,6 +9,7 @@ mod matrix;
 pub mod recipe;
 pub mod run;
 pub mod shell;
+pub mod symbols;
 mod table;
 
 use std::process::ExitCode;
@@ -51,6 +52,7 @@ pub fn dispatch(verb: Verb, cancel: &Cancel) -> Result<ExitCode> {
     match verb {
         Verb::Run(args) => run::run(&args, cancel),
         Verb::Build(args) => build::build(&args, cancel).map(|()| ExitCode::SUCCESS),
+        Verb::Symbols(args) => symbols::symbols(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Shell(args) => shell::shell(&args, cancel),
         Verb::Recipe(RecipeVerb::Check { files }) => recipe::check(&files).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::List { folder }) => recipe::list(&folder).map(|()| ExitCode::SUCCESS),

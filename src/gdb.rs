@@ -15,6 +15,7 @@ mod objects;
 pub mod read_ahead;
 mod registers;
 pub mod returns;
+pub mod scope;
 mod stack;
 mod storage;
 pub mod symbols;

@@ -19,6 +19,7 @@ mod setup;
 pub mod shell;
 mod spool;
 mod step;
+pub mod symbols;
 mod trigger;
 
 use std::path::PathBuf;

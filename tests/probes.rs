@@ -78,6 +78,53 @@ fn a_probe_on_a_return_has_the_value_and_the_arguments_and_a_probe_on_the_entry_
 }
 
 #[test]
+fn what_can_be_read_where_a_probe_will_stop_is_told_before_anything_boots_and_comes_true() {
+    let probes = [
+        "name: entry, at: tcp_v4_send_reset",
+        "name: line, at: 'net/ipv4/ip_input.c:205'",
+        "name: inlined, at: NF_HOOK, limit: 1",
+    ];
+    let _slot = slot();
+    let place = Place::new();
+    place.file("recipe.yaml", &with_probes(&probes));
+    let told = place.kdbg(&["symbols", "recipe.yaml", "--json"]).wait();
+    told.assert_code(0);
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    let report = place.run(&with_probes(&probes)).assert_passed();
+    let names = |vars: &Value, wanted: &dyn Fn(&Value) -> bool| -> Vec<String> {
+        let vars = vars.as_array().unwrap().iter().filter(|var| wanted(var));
+        let mut names: Vec<String> = vars.map(|var| var["name"].as_str().unwrap().to_string()).collect();
+        names.sort();
+        names
+    };
+    for (index, name) in ["entry", "line"].iter().enumerate() {
+        let place = &told["probes"][index]["places"][0];
+        let hit = report["hits"].as_array().unwrap().iter().find(|hit| hit["probe"] == *name).unwrap();
+        let frame = &hit["frames"][0];
+        assert_eq!((&place["address"], &place["symbol"]), (&frame["address"], &frame["symbol"]), "{name}");
+        let foreseen = names(&place["variables"], &|var| var["state"] == "readable");
+        let seen: Vec<String> = [&frame["args"], &frame["locals"]]
+            .iter()
+            .flat_map(|vars| names(vars, &|var| var["available"] == true))
+            .collect();
+        assert!(!seen.is_empty());
+        for variable in &seen {
+            assert!(foreseen.contains(variable), "{name}: {variable} was read and not foreseen: {place}");
+        }
+        let arguments = names(&place["variables"], &|var| var["argument"] == true);
+        assert_eq!(arguments, names(&frame["args"], &|_| true), "{name}");
+    }
+    assert!(told["probes"][2]["places"].as_array().unwrap().iter().all(|place| place["inlined"] == true));
+    let text = place.kdbg(&["symbols", "recipe.yaml"]).wait().stdout;
+    let shown = "  entry  at tcp_v4_send_reset  1 location\n";
+    assert!(text.contains(shown) && text.contains("\n      arguments     sk, skb\n"), "{text}");
+    place.file("recipe.yaml", &with_probes(&["name: odd, at: tcp_v4_send_rest"]));
+    let refused = place.kdbg(&["symbols", "recipe.yaml"]).wait();
+    refused.assert_code(2);
+    assert!(refused.stderr.contains("close by: tcp_v4_send_reset"), "{refused}");
+}
+
+#[test]
 fn a_function_that_is_inlined_everywhere_has_no_return() {
     let _slot = slot();
     let run = Place::new().run(&with_probes(&["name: odd, at: 'return: NF_HOOK'"]));

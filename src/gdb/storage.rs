@@ -37,6 +37,12 @@ impl Storage {
         !self.ranges.is_empty() && self.ranges.iter().all(|(start, _)| address < *start)
     }
 
+    /// Whether it has a value at `address`; none if it has nowhere one.
+    pub(super) fn holds(&self, address: u64) -> Option<bool> {
+        let here = self.ranges.iter().any(|(start, end)| (*start..*end).contains(&address));
+        (!self.nowhere).then_some(self.ranges.is_empty() || here)
+    }
+
     /// What became of a variable that has no value at `address`; none where GDB's words do not tell.
     pub(super) fn lost(&self, address: u64) -> Option<Lost> {
         if self.nowhere {

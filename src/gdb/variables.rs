@@ -62,7 +62,7 @@ pub(super) fn sort(variables: &[RawVariable]) -> (Vec<Var>, Vec<Var>, u32) {
 }
 
 /// Whether the name is one that kernel macros give their temporaries.
-fn is_temporary(name: &str) -> bool {
+pub(super) fn is_temporary(name: &str) -> bool {
     name.starts_with("__") || name.ends_with("__")
 }
 

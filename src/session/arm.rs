@@ -116,6 +116,11 @@ impl<'a> Armed<'a> {
         self.collector.prepare(&mut self.gdb, first.map(|place| place.address.as_str()), self.order.cancel)
     }
 
+    /// The module that a probe waits for, if it is not in vmlinux.
+    pub(super) fn home_of(&self, index: usize) -> Option<&str> {
+        self.homes.get(&index).copied()
+    }
+
     /// Sets a probe's breakpoint, with the symbols that GDB has now.
     fn set(&mut self, index: usize) -> Result<(ProbePoint, Result<Breakpoint, Unresolved>)> {
         let probe = &self.order.loaded.recipe.probes[index];
