@@ -12,8 +12,8 @@ use crate::report::model::{Call, Frame};
 /// What runs on a CPU that has nothing to do.
 const IDLE: &str = "do_idle";
 
-/// Halts the guest for good, and notes the stack of every CPU as an incident. Those that do something come first. Gives what
-/// the first one is told to be; `text` where no stack could be read.
+/// Halts the guest for good, and notes the stack of every CPU as an incident. Those that do something in the kernel come first.
+/// Gives what the first one is told to be; `text` where GDB could not look.
 pub(super) fn look(
     order: &Order<'_>,
     guest: &mut Guest,
@@ -23,10 +23,14 @@ pub(super) fn look(
 ) -> String {
     // What keeps GDB from looking is not what the run is about.
     let mut stacks = stacks(order, guest, armed).unwrap_or_default();
-    stacks.sort_by_key(|(_, frames)| frames.iter().any(|frame| frame.symbol == IDLE));
+    stacks.sort_by_key(|(_, frames)| (frames.iter().any(|frame| frame.symbol == IDLE), frames.is_empty()));
     let several = stacks.len() > 1;
     let mut told = stacks.into_iter().map(|(cpu, frames)| {
-        let text = if several { format!("{text}; CPU {cpu} stands here") } else { text.clone() };
+        let text = match frames.as_slice() {
+            [] => format!("{text}; CPU {cpu} is in no function that GDB knows, as when it runs a program"),
+            _ if several => format!("{text}; CPU {cpu} stands here"),
+            _ => text.clone(),
+        };
         journal.note_hang(text.clone(), frames.into_iter().map(call).collect());
         text
     });
@@ -42,7 +46,6 @@ fn stacks(order: &Order<'_>, guest: &mut Guest, armed: &mut Armed<'_>) -> Result
     for cpu in 0..order.loaded.recipe.guest.cpus {
         stacks.push((cpu, armed.collector.stack(&mut armed.gdb, cpu, order.cancel)?));
     }
-    stacks.retain(|(_, frames)| !frames.is_empty());
     Ok(stacks)
 }
 
