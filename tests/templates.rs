@@ -153,7 +153,9 @@ fn a_qemu_that_crashes_under_every_guest_is_an_error_all_the_same() {
     let crash = format!("echo >> '{}'; exec timeout -s KILL 0.3 \"$real\" \"$@\"", starts.display());
     place.fake("qemu-system-x86_64", &crash);
     let report = place.run(&recipe(&[HIT])).assert_error(5, "guest", &["killed by signal 9"]);
-    assert_eq!(report["warnings"], Value::Array(Vec::new()));
+    // On a busy host it dies before it has connected to anything, which is said.
+    let warnings = report["warnings"].as_array().unwrap();
+    assert!(warnings.iter().all(|warning| warning.as_str().unwrap().contains("was not saved")), "{warnings:?}");
     assert_eq!(fs::read_to_string(starts).unwrap().lines().count(), 2, "the one to be saved, and one without");
     assert_eq!((place.cached("templates"), place.cached("staging")), (vec![], vec![]));
 }
