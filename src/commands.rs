@@ -138,7 +138,7 @@ mod tests {
             }
         }
         assert!(seen > 5 && wrong.is_empty(), "{seen} seen\n{}", wrong.join("\n"));
-        let bad = ["symbols x", "recipe new", "run RECIPE --moon V"];
+        let bad = ["replay x", "recipe new", "run RECIPE --moon V"];
         assert!(bad.into_iter().all(|line| objection(line).is_some()));
         assert_eq!(objection("run RECIPE --install"), None);
     }

@@ -107,7 +107,7 @@ fn symbols(said: &str) -> Vec<(String, Storage)> {
         let Some((name, rest)) = part.split_once(' ') else { continue };
         let seen = found.iter().any(|(other, _)| other == name);
         if !seen && !rest.starts_with("is a function at") && !rest.starts_with("is a typedef") {
-            found.push((name.into(), Storage::parse(rest)));
+            found.push((name.into(), Storage::parse(&format!(" {rest}"))));
         }
     }
     found

@@ -115,11 +115,20 @@ fn by_probe(hits: &[Hit]) -> String {
     counts.iter().map(|(probe, count)| format!("{probe} {count}")).collect::<Vec<_>>().join(", ")
 }
 
+/// The decoded objects that say what the hit is about; the report has all of them.
+const TELLING: [&str; 4] = ["sk_buff", "sock", "nf_conn", "error"];
+/// How many of them are shown.
+const OBJECTS: usize = 3;
+
 /// The first hit with the top of its stack.
 fn first_hit(styles: &Styles, hit: &Hit) -> Vec<String> {
     let jiffies = hit.jiffies.map_or(String::new(), |jiffies| format!("  jiffies {jiffies}"));
     let mut lines = vec![format!("{}{}", line::hit_head(styles, hit), styles.quiet.apply_to(jiffies))];
-    lines.extend(hit.decoded.iter().map(|object| aside(&object.summary)));
+    let telling = hit.decoded.iter().filter(|object| TELLING.contains(&object.kind.as_str()));
+    // Of a packet without headers there is nothing to be told in one line.
+    let telling = telling.filter(|object| object.kind != "sk_buff" || object.fields.contains_key("from"));
+    lines.extend(telling.take(OBJECTS).map(|object| aside(&format!("{}: {}", object.expression, object.summary))));
+    lines.extend(hit.returned.iter().map(|returned| aside(&shown_value(returned))));
     let shown: Vec<String> = hit.shown.iter().map(shown_value).collect();
     if !shown.is_empty() {
         lines.push(aside(&shown.join("  ")));
