@@ -132,9 +132,27 @@ fn a_function_that_is_inlined_everywhere_has_no_return() {
 }
 
 #[test]
+fn a_line_of_a_function_is_counted_from_its_name_and_the_first_passes_can_be_skipped() {
+    let steps = ["{ name: three, run: for i in 1 2 3; do nc 127.0.0.1 9 < /dev/null; done, exit: 1 }"];
+    let list = "  - { name: line, at: 'tcp_v4_send_reset:+15', stack: 2 }
+  - { name: third, at: tcp_v4_send_reset, skip: 2, stack: 2 }
+  - { name: out, at: 'return: tcp_v4_connect', skip: 1, stack: 2 }
+";
+    let text = recipe(&steps).replace("  - { name: rst, at: tcp_v4_send_reset }\n", list);
+    let _slot = slot();
+    let report = Place::new().run(&text).assert_passed();
+    let probes = probes_of_hits(&report);
+    assert_eq!(probes, ["line", "line", "out", "third", "line", "out"], "{report}");
+    let location = &report["probes"][0]["locations"][0];
+    assert_eq!((&location["symbol"], &location["line"]), (&"tcp_v4_send_reset".into(), &700.into()));
+}
+
+#[test]
 fn a_place_without_code_is_refused_at_its_line() {
     for (at, texts) in [
         ("'*0x1234'", &["no code at 0x1234"][..]),
+        ("'tcp_v4_send_reset:+5000'", &["no code of its own 5000 lines below the name of `tcp_v4_send_reset`"][..]),
+        ("'tcp_v4_send_rest:+5'", &["no function `tcp_v4_send_rest`", "close by: tcp_v4_send_reset"][..]),
         ("'net/ipv4/tcp_ipv4.c:1'", &["no code at line 1 of net/ipv4/tcp_ipv4.c", "the next line with code is "][..]),
     ] {
         let _slot = slot();

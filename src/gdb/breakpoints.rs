@@ -156,6 +156,9 @@ pub fn set(
     cancel: &Cancel,
 ) -> std::result::Result<Breakpoint, Unresolved> {
     let place = match point {
+        ProbePoint::FunctionLine { function, offset } => {
+            return set_in_function(gdb, function, *offset, when, program, cancel);
+        }
         ProbePoint::Function(name) | ProbePoint::Return(name) => format!("--qualified --function {name}"),
         ProbePoint::FileLine { file, line } => format!("--source {file} --line {line}"),
         ProbePoint::Address(address) => format!("*{address:#x}"),
@@ -201,13 +204,39 @@ pub fn set(
         }
         None => None,
     };
-    let entry = declaration(gdb, point, program, cancel)?;
+    let entry = match point.function() {
+        Some(name) => declaration(gdb, name, program, cancel)?,
+        None => None,
+    };
     if let Some(place) = &entry {
         for location in locations.iter_mut().filter(|location| program.is_entry(&location.address)) {
             (location.file, location.line) = (Some(place.file.clone()), Some(place.line));
         }
     }
     Ok(Breakpoint { number, locations, entry, condition, without_return })
+}
+
+/// Sets one at a line of a function, counted from the one that has its name.
+fn set_in_function(
+    gdb: &mut Gdb,
+    function: &str,
+    offset: u32,
+    when: Option<&str>,
+    program: &Program<'_>,
+    cancel: &Cancel,
+) -> std::result::Result<Breakpoint, Unresolved> {
+    let Some(Place { file, line }) = declaration(gdb, function, program, cancel)? else {
+        return Err(no_such_place(program.symbols.close_to(function), None));
+    };
+    let line = line.saturating_add(offset);
+    let breakpoint = set(gdb, &ProbePoint::FileLine { file, line }, when, program, cancel)?;
+    // A line below the function's end may be another one's.
+    let is_its = |location: &Location| location.inlined || plain_symbol(&location.symbol) == plain_symbol(function);
+    if breakpoint.locations.iter().any(is_its) {
+        return Ok(breakpoint);
+    }
+    delete(gdb, breakpoint.number, cancel)?;
+    Err(no_such_place(Vec::new(), None))
 }
 
 fn no_such_place(near: Vec<String>, next_line: Option<u32>) -> Unresolved {
@@ -234,9 +263,8 @@ fn check_place(
     }
 }
 
-/// Where the probed function is declared, if that is one place.
-fn declaration(gdb: &mut Gdb, point: &ProbePoint, program: &Program<'_>, cancel: &Cancel) -> Result<Option<Place>> {
-    let Some(name) = point.function() else { return Ok(None) };
+/// Where a function is declared, if that is one place.
+fn declaration(gdb: &mut Gdb, name: &str, program: &Program<'_>, cancel: &Cancel) -> Result<Option<Place>> {
     // What GDB's Python knows at once, its command searches all symbols for: a tenth of a second.
     let name_only = plain_symbol(name);
     let python = format!(

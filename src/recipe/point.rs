@@ -15,6 +15,13 @@ pub enum ProbePoint {
     Function(String),
     /// Where a function returns.
     Return(String),
+    /// A line of a function.
+    FunctionLine {
+        /// The function.
+        function: String,
+        /// How many lines below the one that has its name.
+        offset: u32,
+    },
     /// A line of the kernel's source.
     FileLine {
         /// The file, relative to the kernel's source tree.
@@ -26,14 +33,15 @@ pub enum ProbePoint {
     Address(u64),
 }
 
-const FORMS: &str = "this version of kdbg knows `function`, `return:function`, `file:line` and `*address`";
+const FORMS: &str =
+    "this version of kdbg knows `function`, `function:+line`, `return:function`, `file:line` and `*address`";
 
 impl ProbePoint {
     /// The function at whose first instruction it stops.
     pub fn function(&self) -> Option<&str> {
         match self {
             ProbePoint::Function(name) | ProbePoint::Return(name) => Some(name),
-            ProbePoint::FileLine { .. } | ProbePoint::Address(_) => None,
+            ProbePoint::FunctionLine { .. } | ProbePoint::FileLine { .. } | ProbePoint::Address(_) => None,
         }
     }
 }
@@ -65,8 +73,15 @@ impl FromStr for ProbePoint {
                 .ok_or_else(|| wrong(format!("`{text}` is not an address"), "write it like `*0xffffffff81000000`"));
         }
         if let Some((place, line)) = text.rsplit_once(':') {
-            if line.starts_with('+') {
-                return Err(wrong("`function:+line` is not in this version of kdbg".into(), "write it as `file:line`"));
+            if let Some(digits) = line.strip_prefix('+') {
+                let offset = digits.parse().ok().filter(|_| digits.chars().all(|c| c.is_ascii_digit()));
+                return match (is_function(place), offset) {
+                    (true, Some(offset)) => Ok(ProbePoint::FunctionLine { function: place.to_owned(), offset }),
+                    (false, _) => Err(wrong(format!("`{place}` has no lines"), "not the name of a C function")),
+                    (_, None) => {
+                        Err(wrong(format!("`{text}` is not a line of a function"), "no number after the `:+`"))
+                    }
+                };
             }
             let line = line.parse().ok().filter(|line| *line > 0 && !text.ends_with(|c: char| !c.is_ascii_digit()));
             let line =
@@ -90,6 +105,7 @@ impl fmt::Display for ProbePoint {
         match self {
             ProbePoint::Function(name) => f.write_str(name),
             ProbePoint::Return(name) => write!(f, "return:{name}"),
+            ProbePoint::FunctionLine { function, offset } => write!(f, "{function}:+{offset}"),
             ProbePoint::FileLine { file, line } => write!(f, "{file}:{line}"),
             ProbePoint::Address(address) => write!(f, "*{address:#x}"),
         }
@@ -128,6 +144,7 @@ mod tests {
             "f.isra.0",
             "f.cold",
             "return:tcp_v4_rcv",
+            "tcp_v4_rcv:+3",
             "net/ipv4/tcp_ipv4.c:686",
             "a.c:1",
             "*0xffffffff81000000",
@@ -143,7 +160,9 @@ mod tests {
             ("return:", "`` does not return"),
             ("return: f if 1", "`f if 1` does not return"),
             ("watch: jiffies", "`watch:` is not in this version of kdbg"),
-            ("tcp_v4_rcv:+3", "`function:+line` is not in this version of kdbg"),
+            ("tcp_v4_rcv:+", "`tcp_v4_rcv:+` is not a line of a function"),
+            ("tcp_v4_rcv:+-3", "`tcp_v4_rcv:+-3` is not a line of a function"),
+            ("a.c d:+3", "`a.c d` has no lines"),
             ("", "`` is not a place to stop"),
             ("tcp_v4_rcv if 1", "`tcp_v4_rcv if 1` is not a place to stop"),
             ("f thread 1", "`f thread 1` is not a place to stop"),

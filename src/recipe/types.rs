@@ -98,7 +98,7 @@ impl fmt::Display for MemorySize {
 pub struct ProbeSpec {
     /// Unique in the recipe.
     pub name: String,
-    /// `function`, `file:line` or `*address`.
+    /// `function`, `function:+line`, `return:function`, `file:line` or `*address`.
     pub at: String,
     /// A C condition, evaluated in the frame of the stop; only stops where it holds become hits.
     #[serde(default)]
@@ -109,6 +109,9 @@ pub struct ProbeSpec {
     /// How many frames to collect at most.
     #[serde(default = "ProbeSpec::default_stack")]
     pub stack: u32,
+    /// How many times the place is passed before the first hit; of a probe on a return, how many returns.
+    #[serde(default)]
+    pub skip: u32,
     /// Hits after which the probe is disarmed.
     #[serde(default = "ProbeSpec::default_limit")]
     pub limit: u32,

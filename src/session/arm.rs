@@ -27,6 +27,8 @@ pub(crate) struct Armed<'a> {
     pub(crate) breakpoints: Vec<Option<Breakpoint>>,
     pub(crate) watch: Watch,
     pub(crate) returns: Returns,
+    /// How often each probe has passed its place without a hit, as its `skip` wants.
+    pub(crate) skipped: Vec<u32>,
     /// Probes whose place is in a module that is not loaded.
     pending: BTreeSet<usize>,
     /// Of probes that are not in vmlinux, the module that has the place.
@@ -60,6 +62,7 @@ pub(super) fn load_gdb<'a>(
             breakpoints,
             watch,
             returns: Returns::default(),
+            skipped: vec![0; order.loaded.recipe.probes.len()],
             pending,
             homes,
             order,
@@ -265,6 +268,10 @@ impl<'a> Armed<'a> {
                     ProbePoint::Function(name) | ProbePoint::Return(name) => {
                         format!("no function `{name}` in this kernel")
                     }
+                    ProbePoint::FunctionLine { function, offset } if near.is_empty() => {
+                        format!("no code of its own {offset} lines below the name of `{function}` in this kernel")
+                    }
+                    ProbePoint::FunctionLine { function, .. } => format!("no function `{function}` in this kernel"),
                     ProbePoint::FileLine { file, line } => format!("no code at line {line} of {file} in this kernel"),
                     ProbePoint::Address(address) => format!("no code at {address:#x} in this kernel"),
                 };

@@ -307,8 +307,7 @@ impl Watch<'_, '_, '_, '_> {
     fn hit(&mut self, index: usize, stop: &Stop) -> Result<usize> {
         let Some(spec) = self.order.loaded.recipe.probes.get(index) else { return Ok(0) };
         if !matches!(spec.at.parse(), Ok(ProbePoint::Return(_))) {
-            self.collect(index, None, stop)?;
-            return Ok(1);
+            return self.collect(index, None, stop);
         }
         let Armed { gdb, collector, returns, .. } = &mut *self.armed;
         let arguments = collector.arguments(gdb, stop, self.order.cancel)?;
@@ -320,16 +319,22 @@ impl Watch<'_, '_, '_, '_> {
     fn returned(&mut self, stop: &Stop) -> Result<usize> {
         let Armed { gdb, returns, .. } = &mut *self.armed;
         let calls = returns.returned(gdb, stop, self.order.cancel)?;
+        let mut hits = 0;
         for call in &calls {
             let value = self.armed.returns.value(&mut self.armed.gdb, call.probe, stop, self.order.cancel)?;
             let returned = Returned { value: value.as_ref(), arguments: &call.arguments };
-            self.collect(call.probe, Some(returned), stop)?;
+            hits += self.collect(call.probe, Some(returned), stop)?;
         }
-        Ok(calls.len())
+        Ok(hits)
     }
 
-    fn collect(&mut self, index: usize, call: Option<Returned<'_>>, stop: &Stop) -> Result<()> {
-        let Some(probe) = self.order.loaded.recipe.probes.get(index) else { return Ok(()) };
+    /// Makes a hit of a stop, unless the probe wants to skip it. Gives how many hits that is.
+    fn collect(&mut self, index: usize, call: Option<Returned<'_>>, stop: &Stop) -> Result<usize> {
+        let Some(probe) = self.order.loaded.recipe.probes.get(index) else { return Ok(0) };
+        if let Some(skipped) = self.armed.skipped.get_mut(index).filter(|skipped| **skipped < probe.skip) {
+            *skipped += 1;
+            return Ok(0);
+        }
         let number = self.journal.next_hit();
         let Armed { gdb, collector, breakpoints, .. } = &mut *self.armed;
         let armed = breakpoints.get(index).and_then(Option::as_ref);
@@ -356,7 +361,7 @@ impl Watch<'_, '_, '_, '_> {
             self.armed.returns.forget(index);
             self.journal.disarmed(index);
         }
-        Ok(())
+        Ok(1)
     }
 }
 

@@ -139,7 +139,7 @@ fn values_that_make_no_sense() {
         ("name: rst", "name: \"\""),
         ("name: connect", "name: \"a\\nb\""),
         ("at: tcp_v4_send_reset", "at: \"watch: jiffies\""),
-        ("at: tcp_v4_send_reset", "at: tcp_v4_rcv:+3"),
+        ("at: tcp_v4_send_reset", "at: tcp_v4_rcv:+"),
         ("at: tcp_v4_send_reset", "at: ../net/a.c:3"),
         ("at: tcp_v4_send_reset", "at: tcp_v4_rcv; shell id"),
         ("skb->len > 0", "skb->len = 0"),

@@ -20,6 +20,7 @@ fn recipe(expect: ExpectSpec) -> Recipe {
             when: None,
             show: Default::default(),
             stack: 64,
+            skip: 0,
             limit: 8,
         }],
         trigger: vec![StepSpec {
