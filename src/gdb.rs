@@ -12,6 +12,7 @@ pub mod lines;
 pub mod mi;
 pub mod modules;
 mod objects;
+pub mod program;
 pub mod read_ahead;
 mod registers;
 pub mod returns;

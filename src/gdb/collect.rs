@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::answer::Answer;
-use super::breakpoints::{Place, Program};
 use super::client::{Gdb, Stop};
 use super::mi::{self, number};
 use super::objects;
+use super::program::{Place, Program};
 use super::stack::{Piece, Reader, Stack};
 use super::types::Types;
 use super::variables;

@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 
 use super::answer::Answer;
-use super::breakpoints::Program;
 use super::client::Gdb;
 use super::mi::{Values, number};
+use super::program::Program;
 use super::registers::{self, Registers, Scope};
 use super::storage::Storage;
 use super::types::{At, Types, places};
