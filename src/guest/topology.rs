@@ -100,7 +100,7 @@ fn link(topology: &TopologySpec, index: usize) -> Piece {
     let place = |host: &str| if host == ROOT { "1".into() } else { host.to_owned() };
     // From the one host: of the name that an interface is to have there, none may be where the command is given.
     let command = format!(
-        "{} link add {} type veth peer name {} netns {}",
+        "{} link add name {} type veth peer name {} netns {}",
         ip(&one.host),
         one.interface,
         other.interface,
@@ -112,8 +112,8 @@ fn link(topology: &TopologySpec, index: usize) -> Piece {
 fn bridges(name: &str, host: &HostSpec) -> Vec<Piece> {
     let ip = ip(name);
     let bridge = |(bridge, ports): (&String, &Vec<String>)| {
-        let mut commands = vec![format!("{ip} link add {bridge} type bridge forward_delay 0")];
-        commands.extend(ports.iter().map(|port| format!("{ip} link set {port} master {bridge}")));
+        let mut commands = vec![format!("{ip} link add name {bridge} type bridge forward_delay 0")];
+        commands.extend(ports.iter().map(|port| format!("{ip} link set dev {port} master {bridge}")));
         piece(
             &format!("hosts.{name}.bridges.{bridge}"),
             format!("bridge {name}:{bridge}"),
@@ -149,7 +149,7 @@ fn addresses(name: &str, host: &HostSpec) -> Vec<Piece> {
 /// All interfaces of a host are up once they have their addresses.
 fn up(topology: &TopologySpec, name: &str) -> Piece {
     let ip = ip(name);
-    let commands = topology.interfaces(name).map(|interface| format!("{ip} link set {interface} up")).collect();
+    let commands = topology.interfaces(name).map(|interface| format!("{ip} link set dev {interface} up")).collect();
     piece(&format!("hosts.{name}"), format!("interfaces of {name}"), &[], commands)
 }
 
@@ -172,8 +172,8 @@ fn masquerades(name: &str, host: &HostSpec) -> Vec<Piece> {
     let masquerade = |(index, masquerade): (usize, &Masquerade)| {
         let family = if masquerade.from.addr().is_ipv6() { "ip6" } else { "ip" };
         let leaving = match (&masquerade.out, &masquerade.not_out) {
-            (Some(out), _) => format!("oifname {out} "),
-            (_, Some(not)) => format!("oifname != {not} "),
+            (Some(out), _) => format!("oifname \"{out}\" "),
+            (_, Some(not)) => format!("oifname != \"{not}\" "),
             _ => String::new(),
         };
         let commands = vec![
@@ -221,6 +221,16 @@ links:
         insta::assert_snapshot!(script(&pieces));
         assert_eq!(pieces[2].what, "link client:eth0 – root:port0");
         assert_eq!(pieces[2].path, "guest.network.topology.links[0]");
+    }
+
+    #[test]
+    fn a_name_is_not_taken_for_a_word_of_the_command() {
+        // `a` is short for `address` to ip, and `ip` a protocol to nft.
+        let names = "{ hosts: { root: { masquerade: [{ from: 10.0.0.0/8, out: ip }] } }, links: [[root:a, root:ip]] }";
+        let script = script(&pieces(&serde_yaml::from_str(names).unwrap()));
+        for command in ["ip link add name a type veth peer name ip ", "ip link set dev a up ", " oifname \"ip\" "] {
+            assert!(script.contains(command), "{command}\n{script}");
+        }
     }
 
     #[test]
