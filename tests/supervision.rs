@@ -115,7 +115,10 @@ fn a_process_that_eats_all_memory_is_named_and_the_agent_lives() {
                until dmesg | grep -q 'Out of memory'; do sleep 0.1; done; killall dd";
     let ended = run(&step(eat));
     let report = assert_went_on(&ended);
-    assert_eq!(report["incidents"][0]["kind"], "out_of_memory", "{ended}");
+    let incident = &report["incidents"][0];
+    assert_eq!(incident["kind"], "out_of_memory", "{ended}");
+    let mut stack = incident["stack"].as_array().unwrap().iter();
+    assert!(stack.any(|call| call["symbol"] == "out_of_memory" && call["file"] == "mm/oom_kill.c"), "{incident}");
     let warnings = report["warnings"].to_string();
     assert!(warnings.contains("ran out of memory") && warnings.contains("(dd)"), "{warnings}");
 }

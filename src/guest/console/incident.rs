@@ -7,6 +7,9 @@ use crate::report::model::{Call, IncidentKind as Kind};
 /// Calls of one stack that are kept; the kernel itself prints fewer.
 const CALLS: usize = 256;
 
+/// The last words on memory that ran out.
+const KILLED: [&str; 2] = ["Out of memory: Killed process", "Memory cgroup out of memory: Killed process"];
+
 /// Beginnings of lines, and what they mean. The first that fits counts, so exceptions stand before their rule.
 const BEGINNINGS: &[(&str, Kind)] = &[
     ("Kernel panic - not syncing", Kind::Panic),
@@ -19,8 +22,8 @@ const BEGINNINGS: &[(&str, Kind)] = &[
     ("general protection fault", Kind::Oops),
     ("traps: PANIC: double fault", Kind::Oops),
     ("watchdog: BUG: soft lockup", Kind::SoftLockup),
-    ("Out of memory: Killed process", Kind::OutOfMemory),
-    ("Memory cgroup out of memory: Killed process", Kind::OutOfMemory),
+    (KILLED[0], Kind::OutOfMemory),
+    (KILLED[1], Kind::OutOfMemory),
     ("WARNING: ", Kind::Warning),
     ("BUG: ", Kind::Warning),
     ("UBSAN: ", Kind::Warning),
@@ -85,11 +88,16 @@ impl Watcher {
         match (kind(text), open) {
             // The header of an oops has two lines, and only together they say all; the first says what it is.
             (Some(Kind::Oops), Some(open)) if open.kind == Kind::Oops && open.trace.is_empty() => {}
+            // First the stack of who asked for memory, at the end who was killed for it.
+            (Some(Kind::OutOfMemory), Some(open)) if open.kind == Kind::OutOfMemory && is_kill(text) => {
+                open.text = text.trim_end().into();
+                open.is_whole = true;
+            }
             (Some(kind), open) => {
                 if let Some(open) = open {
                     open.is_whole = true;
                 }
-                let (text, is_whole) = (text.trim_end().into(), kind == Kind::OutOfMemory);
+                let (text, is_whole) = (text.trim_end().into(), is_kill(text));
                 self.seen.push(Seen { kind, text, trace: Vec::new(), is_whole, is_sufferer: false });
             }
             (None, Some(open)) => open.line(text),
@@ -127,7 +135,7 @@ impl Seen {
         self.is_whole = match self.kind {
             Kind::Oops | Kind::Warning if text.starts_with("---[ end trace") => true,
             Kind::Panic => text.starts_with("Kernel Offset:") || text.starts_with("---[ end Kernel panic"),
-            Kind::Oops => false,
+            Kind::Oops | Kind::OutOfMemory => false,
             // Only `WARN` has an end mark.
             Kind::Warning => text.trim() == "</TASK>" && !self.text.starts_with("WARNING: CPU: "),
             _ => text.trim() == "</TASK>" && !self.is_sufferer,
@@ -175,13 +183,20 @@ fn kind(text: &str) -> Option<Kind> {
     let hung = text.starts_with("INFO: task ") && text.contains(" blocked for more than ");
     let stalled = text.starts_with("rcu: INFO: ") && text.contains("detected stall");
     let hard = text.contains("Watchdog detected hard LOCKUP");
+    let out_of_memory = text.contains(" invoked oom-killer: gfp_mask=");
     match () {
         () if counted => Some(Kind::Oops),
         () if hung => Some(Kind::HungTask),
         () if stalled => Some(Kind::RcuStall),
         () if hard => Some(Kind::HardLockup),
+        () if out_of_memory => Some(Kind::OutOfMemory),
         () => None,
     }
+}
+
+/// Says which process was killed because memory ran out.
+fn is_kill(text: &str) -> bool {
+    KILLED.iter().any(|beginning| text.starts_with(beginning))
 }
 
 fn ending(text: &str) -> Option<Ending> {
