@@ -249,6 +249,32 @@ fn of_two_runs_at_once_one_boots_and_both_fork() {
 }
 
 #[test]
+fn four_runs_at_once_of_two_recipes_are_all_right_and_apart() {
+    let _slots = [slot(), slot()];
+    let place = Place::with_own_templates();
+    let file = |hits: usize| {
+        let steps: Vec<String> = (0..hits).map(|step| HIT.replace("name: hit", &format!("name: hit{step}"))).collect();
+        let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+        place.file(&format!("{hits}.yaml"), &recipe(&steps))
+    };
+    let (once, twice) = (file(1), file(2));
+    let runs = [("a", &once, 1), ("b", &twice, 2), ("c", &once, 1), ("d", &twice, 2)];
+    let running =
+        runs.map(|(out, file, _)| place.kdbg(&["run", file.to_str().unwrap(), "--out", out, "--accel", "tcg"]));
+    for run in running {
+        run.wait_within(LIMIT).assert_code(0);
+    }
+    place.assert_nothing_left();
+    let reports = runs.map(|(out, ..)| report(&place, out));
+    for (report, (out, _, hits)) in reports.iter().zip(runs) {
+        assert_eq!((report["hits"].as_array().unwrap().len(), ways(report).0), (hits, true), "{out}");
+    }
+    assert_equal(&reports[0], &reports[2]);
+    assert_equal(&reports[1], &reports[3]);
+    assert_eq!((place.cached("templates").len(), place.cached("staging")), (1, vec![]));
+}
+
+#[test]
 fn a_kdbg_killed_while_its_guest_boots_leaves_no_template() {
     let _slot = slot();
     let place = Place::with_own_templates();
