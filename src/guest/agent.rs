@@ -77,21 +77,18 @@ impl Demux {
             let tail = rest.split_off(at);
             plain.extend(rest);
             match tail[1..].iter().take(LONGEST_MARK).position(|byte| *byte == MARK) {
-                Some(length) => {
-                    let mark = String::from_utf8_lossy(&tail[1..=length]).into_owned();
-                    match mark.strip_prefix(END) {
-                        Some(id) => {
-                            push_bytes(&mut pieces, &mut plain);
-                            pieces.push(Piece::End(id.into()));
-                            rest = tail[length + 2..].to_vec();
-                        }
-                        // The second separator may begin a real mark.
-                        None => {
-                            plain.extend(&tail[..=length]);
-                            rest = tail[length + 1..].to_vec();
-                        }
+                Some(length) => match id_of(&tail[1..=length]) {
+                    Some(id) => {
+                        push_bytes(&mut pieces, &mut plain);
+                        pieces.push(Piece::End(id));
+                        rest = tail[length + 2..].to_vec();
                     }
-                }
+                    // The second separator may begin a real mark.
+                    None => {
+                        plain.extend(&tail[..=length]);
+                        rest = tail[length + 1..].to_vec();
+                    }
+                },
                 None if tail.len() <= LONGEST_MARK && could_be_mark(&tail[1..]) => {
                     self.held = tail;
                     rest = Vec::new();
@@ -106,6 +103,18 @@ impl Demux {
         push_bytes(&mut pieces, &mut plain);
         pieces
     }
+}
+
+/// The id in what stands between two separators, if that is an end mark and not output that begins like one: a word or
+/// number, `-`, and eight hexadecimal digits.
+fn id_of(mark: &[u8]) -> Option<String> {
+    let id = std::str::from_utf8(mark).ok()?.strip_prefix(END)?;
+    let (name, nonce) = id.split_once('-')?;
+    let is_id = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && nonce.len() == 8
+        && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| id.to_owned())
 }
 
 fn could_be_mark(tail: &[u8]) -> bool {
@@ -154,12 +163,29 @@ mod tests {
     #[test]
     fn output_and_marks_are_told_apart_however_they_are_cut() {
         let bytes = |text: &str| Piece::Bytes(text.into());
-        every_cut(b"hello\n\x1ekdbg end 1-a\x1e", &[bytes("hello\n"), Piece::End("1-a".into())]);
+        let end = |id: &str| Piece::End(id.into());
+        every_cut(b"hello\n\x1ekdbg end 1-0000000a\x1e", &[bytes("hello\n"), end("1-0000000a")]);
         every_cut(
-            b"\x1ekdbg end 1\x1eon\x1ekdbg end 2\x1e",
-            &[Piece::End("1".into()), bytes("on"), Piece::End("2".into())],
+            b"\x1ekdbg end 1-0000000a\x1eon\x1ekdbg end setup-0000000b\x1e",
+            &[end("1-0000000a"), bytes("on"), end("setup-0000000b")],
         );
         every_cut(b"a\x1eb\x1ec", &[bytes("a\x1eb\x1ec")]);
-        every_cut(b"x\x1e\x1ekdbg end 1\x1e", &[bytes("x\x1e"), Piece::End("1".into())]);
+        every_cut(b"x\x1e\x1ekdbg end 1-0000000a\x1e", &[bytes("x\x1e"), end("1-0000000a")]);
+    }
+
+    #[test]
+    fn output_that_begins_like_a_mark_is_output_and_hides_none() {
+        let mark = b"\x1ekdbg end 12-0123abcd\x1e";
+        // Only the whole id is a mark's.
+        let beginnings: Vec<&[u8]> = (0..mark.len() - 1).map(|length| &mark[..length]).collect();
+        let others: [&[u8]; 3] =
+            [b"\x1ekdbg end \x1e", b"\x1ekdbg end 12-0123abcx\x1e", b"\x1ekdbg end 1 2-0123abcd\x1e"];
+        for printed in
+            beginnings.iter().chain(&others).flat_map(|one| beginnings.iter().map(move |two| [*one, two].concat()))
+        {
+            let mut expected = vec![Piece::Bytes(printed.clone()), Piece::End("12-0123abcd".into())];
+            expected.retain(|piece| *piece != Piece::Bytes(Vec::new()));
+            every_cut(&[&printed, &mark[..]].concat(), &expected);
+        }
     }
 }
