@@ -15,6 +15,7 @@ mod inputs;
 mod journal;
 mod modules;
 mod request;
+mod script;
 mod setup;
 pub mod shell;
 mod spool;

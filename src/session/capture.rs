@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::journal::Journal;
 use super::spool::{ARRIVAL, Spool};
-use super::{Order, nonce, setup};
+use super::{Order, nonce, script};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::guest::capture::{self, Tap};
 use crate::guest::{Guest, topology};
@@ -58,8 +58,7 @@ impl<'a> Capture<'a> {
             self.tapped.push(Tapped { interface: interface.to_string(), path, packets });
             self.taps.push(Tap { interface, port });
         }
-        let script = capture::start(&self.taps);
-        let (code, said) = setup::run_script(order, guest, &script, "the capture did not begin")?;
+        let (code, said) = script::run(order, guest, &capture::start(&self.taps), "the capture did not begin")?;
         if code != 0 {
             return Err(explain(order, &self.taps, &said));
         }
@@ -82,8 +81,8 @@ impl<'a> Capture<'a> {
         if !self.is_on() {
             return Ok(());
         }
-        let script = capture::end(&self.taps, &self.mark);
-        match setup::run_script(self.order, guest, &script, "the capture did not end") {
+        let end = capture::end(&self.taps, &self.mark);
+        match script::run(self.order, guest, &end, "the capture did not end") {
             Ok((_, said)) => {
                 self.tell_lost(&said, journal);
                 self.await_marks(journal);

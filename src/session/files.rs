@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::journal::Journal;
 use super::spool::Spool;
-use super::{Order, nonce, setup};
+use super::{Order, nonce, script};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::guest::Guest;
 use crate::recipe::types::{StepSpec, file_name};
@@ -78,7 +78,7 @@ impl Way<'_> {
         };
         let mark = format!("kdbg end {:08x}", nonce());
         let spool = Spool::fill(to, port.try_clone().or_host("share a port")?, &mark)?;
-        let (code, _) = setup::run_script(self.order, guest, &script(path, number, &mark), "it did not arrive")?;
+        let (code, _) = script::run(self.order, guest, &sending(path, number, &mark), "it did not arrive")?;
         let length = spool.wait()?;
         self.port = Some((number, port));
         match code {
@@ -91,7 +91,7 @@ impl Way<'_> {
 }
 
 /// Writes the file to a port, or why it cannot be read; then the mark.
-fn script(path: &str, port: u32, mark: &str) -> String {
+fn sending(path: &str, port: u32, mark: &str) -> String {
     let quoted = format!("'{}'", path.replace('\'', r"'\''"));
     format!(
         "file={quoted} port=/dev/vport0p{port}
@@ -132,7 +132,9 @@ mod tests {
 
     #[test]
     fn a_path_is_one_word_of_the_script() {
-        assert!(script("/tmp/it's $(here)", 4, "end").starts_with("file='/tmp/it'\\''s $(here)' port=/dev/vport0p4\n"));
+        assert!(
+            sending("/tmp/it's $(here)", 4, "end").starts_with("file='/tmp/it'\\''s $(here)' port=/dev/vport0p4\n")
+        );
     }
 
     #[test]

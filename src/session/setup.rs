@@ -1,19 +1,16 @@
 //! The guest's network, set up before the probes are armed: its network card and topology, then the ports that lead to it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::journal::Journal;
-use super::{Order, nonce};
+use super::{Order, script};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guest::Guest;
 use crate::guest::topology::{self, Piece};
-use crate::guest::{Guest, GuestEvent, Stream};
 use crate::kernel::KernelBuild;
 use crate::recipe::network::{Forward, NIC, NIC_ADDRESS, NetworkMode, NetworkSpec, Port};
 use crate::report::model::ForwardInfo;
 use crate::report::text::plural;
-
-/// How long it may take; a dozen pieces take a second under TCG on a busy host.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sets up what the recipe describes.
 ///
@@ -30,7 +27,7 @@ pub(super) fn run(order: &Order<'_>, kernel: &KernelBuild, guest: &mut Guest, jo
         return Ok(());
     }
     let started = Instant::now();
-    let (code, stderr) = run_script(order, guest, &topology::script(&pieces), "the network was not set up")?;
+    let (code, stderr) = script::run(order, guest, &topology::script(&pieces), "the network was not set up")?;
     if code != 0 {
         return Err(explain(order, kernel, &pieces, &stderr));
     }
@@ -59,34 +56,6 @@ fn closed(order: &Order<'_>, name: &str, asked: Option<u16>, said: &str) -> Erro
     };
     let at = format!("guest.network.forward.{name}{}", if asked.is_some() { ".host" } else { "" });
     Error { kind: ErrorKind::Host, ..order.loaded.diagnose(&at, what, said, &helps) }
-}
-
-/// Runs a script to its end; gives its exit code and what it wrote to standard error. `failed` says what did not happen
-/// if it does not end.
-pub(super) fn run_script(order: &Order<'_>, guest: &mut Guest, script: &str, failed: &str) -> Result<(i32, String)> {
-    let id = format!("setup-{:08x}", nonce());
-    guest.run(&id, script, None)?;
-    let deadline = Instant::now() + PATIENCE;
-    let (mut stderr, mut exit, mut open_streams) = (Vec::new(), None, 2);
-    loop {
-        if let (Some(code), 0) = (exit, open_streams) {
-            return Ok((code, String::from_utf8_lossy(&stderr).into_owned()));
-        }
-        order.cancel.check()?;
-        guest.check()?;
-        match guest.events().recv_timeout(Duration::from_millis(20)) {
-            Ok(GuestEvent::Gone) => return Err(guest.post_mortem()),
-            Ok(GuestEvent::Output(Stream::Stderr, bytes)) => stderr.extend(bytes),
-            Ok(GuestEvent::OutputEnd(_, ended)) if ended == id => open_streams -= 1,
-            Ok(GuestEvent::Exit(ended, code)) if ended == id => exit = Some(code),
-            _ if Instant::now() >= deadline => {
-                let patience = humantime::format_duration(PATIENCE);
-                let message = format!("{failed} within {patience}{}", guest.console_tail());
-                return Err(Error::guest(message).hint("console.log in the run directory has more"));
-            }
-            _ => {}
-        }
-    }
 }
 
 /// The piece that failed, at its place in the recipe.

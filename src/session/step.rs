@@ -11,10 +11,10 @@ use crate::report::model::StepResult;
 
 /// How long the agent may take to carry out a kill, and the outputs to end after the exit, counted while the guest runs.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
-/// Output of one step and stream that is kept; the rest is counted.
+/// Output of one step or script and stream that is kept; the rest is counted.
 pub(super) const OUTPUT_LIMIT: usize = 1 << 20;
 
-/// What a step wrote to one stream, up to [`OUTPUT_LIMIT`].
+/// What a step or script wrote to one stream, up to [`OUTPUT_LIMIT`].
 #[derive(Default)]
 pub(super) struct Output {
     kept: Vec<u8>,
@@ -22,13 +22,13 @@ pub(super) struct Output {
 }
 
 impl Output {
-    fn take(&mut self, bytes: &[u8]) {
+    pub(super) fn take(&mut self, bytes: &[u8]) {
         let room = OUTPUT_LIMIT.saturating_sub(self.kept.len()).min(bytes.len());
         self.kept.extend_from_slice(&bytes[..room]);
         self.dropped += bytes.len() - room;
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::from_utf8_lossy(&self.kept).into_owned();
         if self.dropped > 0 {
             text.push_str(&format!("\n[kdbg: {} more bytes were not kept]\n", self.dropped));
