@@ -35,6 +35,7 @@ use console::incident::Seen;
 use machine::{Machine, Port, Sockets};
 use qmp::Qmp;
 use sockets::{accept, listen, socket_folder, timed_out};
+pub use supervise::without_console;
 
 /// How long QEMU may take from exec to the last of its connections.
 const CONNECT: Duration = Duration::from_secs(15);

@@ -260,6 +260,23 @@ fn a_guest_that_dies_while_a_file_is_brought_back_ends_the_run_and_leaves_no_hal
 }
 
 #[test]
+fn an_agent_that_is_gone_is_waited_for_once_however_many_files_there_are() {
+    let kill = "kill -9 $(ps | grep 'init agent' | grep -v grep | awk '{print $1}')";
+    let _slot = slot();
+    let place = Place::new();
+    let ended =
+        place.run(&recipe(&[HIT, &format!("{{ name: kill, run: \"{kill}\", fetch: [/etc/passwd, /init, /bin] }}")]));
+    let report = ended.assert_passed();
+    assert_eq!(probes_of_hits(&report), ["rst"]);
+    let warnings: Vec<&str> = report["warnings"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let files = [
+        "/etc/passwd of step `kill` was not brought back: it did not arrive within 1m",
+        "/init, /bin were not brought back either: the guest's agent does not answer any more",
+    ];
+    assert!(warnings.ends_with(&files), "{ended}");
+}
+
+#[test]
 fn a_gdb_that_does_not_leave_costs_the_files_and_nothing_else() {
     let _slot = slot();
     let place = Place::new();

@@ -7,6 +7,8 @@ use super::{Guest, TELL};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::describe;
 
+/// What leads from a message to the console's last lines.
+const TAIL: &str = "; the last lines of its console:";
 /// How long the kernel may take to print the rest of what is fatal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 const SEE_LOGS: &str = "console.log and qemu.log in the run directory have the whole story";
@@ -105,6 +107,24 @@ impl Guest {
         if lines.is_empty() {
             return "; its console is empty".into();
         }
-        format!("; the last lines of its console:\n  {}", lines.join("\n  "))
+        format!("{TAIL}\n  {}", lines.join("\n  "))
+    }
+}
+
+/// The first line of a message, without the [console's last lines](Guest::console_tail) that it leads to.
+pub fn without_console(message: &str) -> &str {
+    let first = message.lines().next().unwrap_or_default();
+    first.strip_suffix(TAIL).unwrap_or(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_message_that_leads_to_the_console_what_comes_before_is_left() {
+        let led = format!("it did not arrive within 1m{TAIL}\n  [1.0] random: crng init done\n  [1.1] up");
+        assert_eq!(without_console(&led), "it did not arrive within 1m");
+        assert_eq!(without_console("ip: no such device\nusage: ip"), "ip: no such device");
     }
 }

@@ -13,7 +13,7 @@ use super::spool::{ARRIVAL, Spool};
 use super::{Order, nonce, script};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::guest::capture::{self, Tap};
-use crate::guest::{Guest, topology};
+use crate::guest::{Guest, topology, without_console};
 use crate::recipe::capture::CaptureSpec;
 use crate::report::model::Captured;
 use crate::report::packets;
@@ -90,8 +90,7 @@ impl<'a> Capture<'a> {
             }
             Err(error) if error.kind == ErrorKind::Interrupted => Err(error),
             Err(error) => {
-                let why = error.message.lines().next().unwrap_or_default();
-                journal.warn(format!("the last packets may be missing: {why}"));
+                journal.warn(format!("the last packets may be missing: {}", without_console(&error.message)));
                 Ok(())
             }
         }

@@ -4,12 +4,13 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use super::journal::Journal;
 use super::spool::Spool;
 use super::{Order, nonce, script};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::guest::Guest;
+use crate::guest::{Guest, without_console};
 use crate::recipe::types::{StepSpec, file_name};
 use crate::report::text;
 
@@ -17,6 +18,8 @@ use crate::report::text;
 pub(crate) const FOLDER: &str = "files";
 /// The largest file that is brought back, in bytes.
 const LARGEST: u64 = 256 << 20;
+/// How long the agent may take to say that it is there, after a file that did not come.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How much of a file the guest sends at a time: what a virtio-serial port takes at once.
 const BLOCK: u64 = 32 << 10;
 
@@ -43,7 +46,7 @@ pub(super) fn bring_back(
     let folder = order.run_dir.file(FOLDER);
     fs::create_dir(&folder).or_host(format!("make {}", folder.display()))?;
     let mut way = Way { order, port: None };
-    for (step, path) in wanted {
+    for (index, (step, path)) in wanted.iter().enumerate() {
         let name = file_name(path);
         match way.fetch(guest, path, &folder.join(name)) {
             Ok(length) => {
@@ -53,13 +56,34 @@ pub(super) fn bring_back(
             Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
             Err(error) => {
                 let _ = fs::remove_file(folder.join(name));
-                let why = error.message.lines().next().unwrap_or_default();
+                let why = without_console(&error.message);
                 journal.warn(format!("{path} of step `{}` was not brought back: {why}", step.name));
                 guest.check()?;
+                let rest = &wanted[index + 1..];
+                if !rest.is_empty() && !answers(order, guest)? {
+                    journal.warn(format!("{}: the guest's agent does not answer any more", left(rest)));
+                    return Ok(());
+                }
             }
         }
     }
     Ok(())
+}
+
+/// Whether the agent still takes scripts. One file that does not end says nothing of the next.
+fn answers(order: &Order<'_>, guest: &mut Guest) -> Result<bool> {
+    match guest.ping().and_then(|()| guest.wait_ready(ANSWER, order.cancel)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind == ErrorKind::Interrupted => Err(error),
+        Err(_) => guest.check().map(|()| false),
+    }
+}
+
+/// `/a, /b were not brought back either`.
+fn left(rest: &[(&StepSpec, &str)]) -> String {
+    let paths: Vec<&str> = rest.iter().map(|(_, path)| *path).collect();
+    let were = if paths.len() == 1 { "was" } else { "were" };
+    format!("{} {were} not brought back either", paths.join(", "))
 }
 
 /// The way out of the guest: a port that nothing else is written to.
