@@ -1,16 +1,19 @@
 //! The directory of one run.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::Lock;
 use crate::error::{Error, IoContext, Result};
 
 /// The directory of one run: `runs/<recipe>/<time>`, readable by its owner alone.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Keeps others out of a place that kdbg did not choose.
+    _claim: Option<Lock>,
     /// Whether kdbg chose the place, and keeps a `latest` there.
     ours: bool,
 }
@@ -19,7 +22,7 @@ impl RunDir {
     /// Makes the directory: `out` itself if given (it must be empty or absent), else a new one below `runs/<recipe>/`.
     ///
     /// # Errors
-    /// It cannot be made, or `out` has something in it.
+    /// It cannot be made; `out` has something in it, or another kdbg has just begun to write there.
     pub fn create(recipe: &str, out: Option<&Path>) -> Result<RunDir> {
         let hint = |error: Error| error.hint("choose a folder that can be written with --out DIR");
         match out {
@@ -36,18 +39,18 @@ impl RunDir {
         let path = self.path.join(name);
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.or_host(format!("make the run directory {}", path.display()))?;
-        Ok(RunDir { path, ours: false })
+        Ok(RunDir { path, _claim: None, ours: false })
     }
 
     fn create_at(path: &Path) -> Result<RunDir> {
         fs::create_dir_all(path).or_host(format!("make the run directory {}", path.display()))?;
+        let claim = claim(path)?;
         let mut entries = fs::read_dir(path).or_host(format!("read {}", path.display()))?;
         if entries.next().is_some() {
-            let message = format!("the run directory {} is not empty", path.display());
-            return Err(Error::host(message).hint("name a new folder with --out DIR; nothing was changed"));
+            return Err(taken(path, "is not empty"));
         }
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).or_host("close the run directory to others")?;
-        let run = RunDir { path: path.into(), ours: false };
+        let run = RunDir { path: path.into(), _claim: Some(claim), ours: false };
         run.prove_writable()?;
         Ok(run)
     }
@@ -59,7 +62,7 @@ impl RunDir {
             let name = if attempt == 1 { time.clone() } else { format!("{time}-{attempt}") };
             let path = parent.join(name);
             match fs::DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(RunDir { path, ours: true }),
+                Ok(()) => return Ok(RunDir { path, _claim: None, ours: true }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).or_host(format!("make the run directory {}", path.display())),
             }
@@ -103,7 +106,7 @@ impl RunDir {
     ///
     /// # Errors
     /// As [`RunDir::write`].
-    pub fn write_with<T>(&self, name: &str, write: impl FnOnce(&mut fs::File) -> std::io::Result<T>) -> Result<T> {
+    pub fn write_with<T>(&self, name: &str, write: impl FnOnce(&mut File) -> std::io::Result<T>) -> Result<T> {
         let path = self.file(name);
         let doing = || format!("write {}", path.display());
         let mut file = tempfile::NamedTempFile::new_in(&self.path).or_host(doing())?;
@@ -127,6 +130,21 @@ impl RunDir {
     }
 }
 
+/// Locks a directory (flock, on itself) against every other kdbg that would write there.
+fn claim(path: &Path) -> Result<Lock> {
+    let directory = File::open(path).or_host(format!("open {}", path.display()))?;
+    match directory.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(taken(path, "is that of another kdbg, which writes there now")),
+        // Where there are no locks, that it is empty has to do.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Lock { _file: directory }),
+    }
+}
+
+fn taken(path: &Path, why: &str) -> Error {
+    let message = format!("the run directory {} {why}", path.display());
+    Error::host(message).hint("name a new folder with --out DIR; nothing was changed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +155,16 @@ mod tests {
         fs::write(folder.path().join("mine"), "x").unwrap();
         assert!(RunDir::create("r", Some(folder.path())).is_err());
         assert_eq!(fs::read_to_string(folder.path().join("mine")).unwrap(), "x");
+    }
+
+    #[test]
+    fn an_out_directory_is_one_runs_as_long_as_that_lasts() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunDir::create("r", Some(folder.path())).unwrap();
+        let error = RunDir::create("r", Some(folder.path())).unwrap_err();
+        assert!(error.message.ends_with("is that of another kdbg, which writes there now"), "{error}");
+        drop(first);
+        RunDir::create("r", Some(folder.path())).unwrap();
     }
 
     #[test]
