@@ -129,7 +129,7 @@ impl<T> IoContext<T> for std::io::Result<T> {
         self.map_err(|error| {
             let hint = match error.kind() {
                 std::io::ErrorKind::StorageFull => Some(
-                    "free some space: `kdbg cache gc` deletes what kdbg has not used for long, `kdbg doctor` shows how much is left",
+                    "free some space: `kdbg cache gc` does in the cache; `--out DIR` puts a run elsewhere, TMPDIR what is temporary; `kdbg doctor` shows how much is left",
                 ),
                 std::io::ErrorKind::PermissionDenied => Some("check who owns that folder and whether it is writable"),
                 std::io::ErrorKind::ReadOnlyFilesystem => {
@@ -163,6 +163,16 @@ mod tests {
         ];
         for (kind, code) in codes {
             assert_eq!(kind.exit_code(), code, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_not_always_the_caches() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = Err::<(), _>(full).or_host("make a folder for logs").unwrap_err();
+        let hint = error.hint.unwrap();
+        for way in ["`kdbg cache gc`", "`--out DIR`", "TMPDIR"] {
+            assert!(hint.contains(way), "{way}: {hint}");
         }
     }
 
