@@ -69,12 +69,22 @@ fn explain(order: &Order<'_>, kernel: &KernelBuild, pieces: &[Piece], stderr: &s
         kernel.modules.index.get(module).is_some() && listed.places().all(|(_, name)| name.replace('-', "_") != module)
     };
     let help = help(piece, said, is_left_out, kernel.is_packaged());
+    let message = format!("{} cannot be set up", piece.what);
+    let error = order.loaded.diagnose(&piece.path, message, reason(said), help.as_slice());
+    Error { kind: ErrorKind::Guest, ..error }
+}
+
+/// The line that says why, of all that a command said.
+fn reason(said: &str) -> &str {
     // nft says more below its error, and ip above.
     let error = said.lines().find(|line| line.contains("Error:"));
-    let said = error.or(said.lines().last()).unwrap_or("it gave no reason");
-    let message = format!("{} cannot be set up", piece.what);
-    let error = order.loaded.diagnose(&piece.path, message, said, help.as_slice());
-    Error { kind: ErrorKind::Guest, ..error }
+    // busybox says how it is used below its error, or instead of one.
+    let said = match said.split_once("BusyBox v") {
+        Some(("", _)) => "busybox does not know this command",
+        Some((before, _)) => before,
+        None => said,
+    };
+    error.or(said.lines().last()).unwrap_or("it gave no reason")
 }
 
 /// What mends it that a piece failed, of which `said` was said. `is_left_out`: the kernel has this module, and the guest not.
@@ -118,6 +128,19 @@ fn said(network: &NetworkSpec) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_all_that_a_command_said_the_line_that_says_why_is_shown() {
+        for (said, why) in [
+            ("Error: syntax error\nadd table ip 7\n             ^", "Error: syntax error"),
+            ("ip: warning\nRTNETLINK answers: File exists", "RTNETLINK answers: File exists"),
+            ("BusyBox v1.35.0 (Debian)\n\nUsage: ip [ARGS]\n\nip rule", "busybox does not know this command"),
+            ("ip: invalid option -- 'n'\nBusyBox v1.35.0\n\nUsage: ip", "ip: invalid option -- 'n'"),
+            ("", "it gave no reason"),
+        ] {
+            assert_eq!(reason(said), why);
+        }
+    }
 
     #[test]
     fn the_help_is_one_that_can_be_followed() {
