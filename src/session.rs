@@ -29,7 +29,6 @@ use std::time::Instant;
 use crate::error::{ErrorKind, Result};
 use crate::event::{Cancel, Events};
 use crate::gdb::breakpoints;
-use crate::gdb::client::Gdb;
 use crate::gdb::read_ahead::read_ahead;
 use crate::gdb::symbols::Symbols;
 use crate::guest::Guest;
@@ -90,14 +89,14 @@ fn story(order: &Order<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let packages = journal.timed("packages_ms", |_| image::obtain_packages(order))?;
     let kernel = journal.timed("kernel_ms", |_| obtain_kernel(order))?;
     journal.kernel(&kernel);
+    // GDB reads its symbols while the image is made and QEMU starts, and resolves the probes while the guest boots: a wrong
+    // probe ends the run at once.
+    let gdb = arm::start_gdb(order, &kernel)?;
     let modules = modules::choose(order, &kernel)?;
     let initramfs = journal.timed("image_ms", |_| image::build(order, packages.as_ref(), &modules))?;
     let symbols = Symbols::read(&kernel.boot_image)?;
     let parts = Parts { kernel: &kernel, initramfs: &initramfs, terminal: false };
     let started = Instant::now();
-    // GDB gets going while QEMU starts, and reads its symbols and resolves the probes while the guest boots: a wrong
-    // probe ends the run at once.
-    let gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
     let mut boot = boot::start(order, parts, journal)?;
     let mut armed =
         journal.timed("symbols_ms", |journal| arm::load_gdb(order, gdb, &kernel, symbols, &modules, journal));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
-use super::client::{Gdb, Stop};
+use super::client::{Asked, Gdb, Stop};
 use super::condition;
 use super::mi::{self, Values};
 use super::program::{Place, Program};
@@ -41,17 +41,37 @@ const SETTINGS: &[&str] = &[
 /// The kernel's half of the address space may be cached between two resumes: nothing in it changes by being read.
 const CACHED_MEMORY: &str = "mem 0xffff800000000000 0xffffffffffffffff rw cache";
 
-/// Prepares a fresh GDB and has it read `vmlinux`.
+/// Has a fresh GDB prepare itself and read `vmlinux`; it has when its answer to the last command is
+/// [there](Gdb::answers).
+///
+/// # Errors
+/// GDB has died.
+pub fn begin_to_load(gdb: &mut Gdb, vmlinux: &Path) -> Result<Asked> {
+    // A setting that this GDB does not know makes it slower or wordier, not wrong.
+    let settings = SETTINGS.iter().map(|setting| format!("-gdb-set {setting}"));
+    let memory = format!("-interpreter-exec console {}", mi::quote(CACHED_MEMORY));
+    let file = format!("-file-exec-and-symbols {}", mi::quote(&vmlinux.to_string_lossy()));
+    gdb.begin(settings.chain([memory, file]).collect())
+}
+
+/// Waits until GDB has read the file.
 ///
 /// # Errors
 /// GDB refuses the file, or dies.
+pub fn end_to_load(gdb: &mut Gdb, loading: Asked, cancel: &Cancel) -> Result<()> {
+    match gdb.answers(loading, cancel)?.pop() {
+        Some(Answer::Refused(why)) => Err(Error::debugger(format!("GDB cannot read the symbols: {why}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Both.
+///
+/// # Errors
+/// As both.
 pub fn load(gdb: &mut Gdb, vmlinux: &Path, cancel: &Cancel) -> Result<()> {
-    let mut commands: Vec<String> = SETTINGS.iter().map(|setting| format!("-gdb-set {setting}")).collect();
-    commands.push(format!("-interpreter-exec console {}", mi::quote(CACHED_MEMORY)));
-    // A setting that this GDB does not know makes it slower or wordier, not wrong.
-    gdb.batch(&commands, cancel)?;
-    let path = mi::quote(&vmlinux.to_string_lossy());
-    gdb.must(&format!("-file-exec-and-symbols {path}"), cancel).map(drop)
+    let loading = begin_to_load(gdb, vmlinux)?;
+    end_to_load(gdb, loading, cancel)
 }
 
 /// A probe as GDB knows it.

@@ -53,6 +53,13 @@ enum Heard {
     Closed,
 }
 
+/// Commands that GDB was sent.
+#[derive(Debug)]
+pub struct Asked {
+    first: u64,
+    commands: Vec<String>,
+}
+
 /// A running GDB.
 #[derive(Debug)]
 pub struct Gdb {
@@ -128,12 +135,27 @@ impl Gdb {
         let mut answers = Vec::with_capacity(commands.len());
         // In bites, so that neither pipe can fill up while the other side waits.
         for bite in commands.chunks(64) {
-            let first = self.send(bite)?;
-            for (token, command) in (first..).zip(bite) {
-                answers.push(self.answer(token, command.as_ref(), cancel)?);
-            }
+            let asked = self.begin(bite.iter().map(|command| command.as_ref().to_string()).collect())?;
+            answers.extend(self.answers(asked, cancel)?);
         }
         Ok(answers)
+    }
+
+    /// Sends commands; their answers are waited for [later](Gdb::answers). They must be few enough for a pipe.
+    ///
+    /// # Errors
+    /// GDB died.
+    pub fn begin(&mut self, commands: Vec<String>) -> Result<Asked> {
+        let first = self.send(&commands)?;
+        Ok(Asked { first, commands })
+    }
+
+    /// Waits for the answers to commands that were sent before, in order.
+    ///
+    /// # Errors
+    /// As [`Gdb::ask`].
+    pub fn answers(&mut self, asked: Asked, cancel: &Cancel) -> Result<Vec<Answer>> {
+        (asked.first..).zip(&asked.commands).map(|(token, command)| self.answer(token, command, cancel)).collect()
     }
 
     /// Sends commands whose answers nobody needs. GDB takes them up when it has nothing else to do.

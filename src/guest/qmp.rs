@@ -55,11 +55,6 @@ impl Qmp {
         &self.version
     }
 
-    /// Asks QEMU to end; an answer is not needed, its end is waited for elsewhere.
-    pub fn quit(&mut self) {
-        let _ = self.wire.write_command(&qmp::quit {});
-    }
-
     /// Stops the machine's CPUs.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::modules::Chosen;
 use crate::error::{Error, Result};
 use crate::event::Phase;
 use crate::gdb::breakpoints::{self, Breakpoint, Unresolved};
-use crate::gdb::client::{Gdb, Stop};
+use crate::gdb::client::{Asked, Gdb, Stop};
 use crate::gdb::collect::Collector;
 use crate::gdb::modules::{Change, Found, Watch};
 use crate::gdb::program::Program;
@@ -39,9 +39,16 @@ pub(crate) struct Armed<'a> {
     chosen: &'a Chosen,
 }
 
+/// Starts GDB, which begins to read the kernel's symbols.
+pub(super) fn start_gdb(order: &Order<'_>, kernel: &KernelBuild) -> Result<(Gdb, Asked)> {
+    let mut gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
+    let loading = breakpoints::begin_to_load(&mut gdb, &kernel.vmlinux)?;
+    Ok((gdb, loading))
+}
+
 pub(super) fn load_gdb<'a>(
     order: &'a Order<'a>,
-    mut gdb: Gdb,
+    (mut gdb, loading): (Gdb, Asked),
     kernel: &'a KernelBuild,
     symbols: Symbols,
     chosen: &'a Chosen,
@@ -50,7 +57,7 @@ pub(super) fn load_gdb<'a>(
     let (events, cancel) = (order.events, order.cancel);
     let probes = plural(order.loaded.recipe.probes.len() as u64, "probe");
     events.phase(Phase::Arm, probes.clone(), || {
-        breakpoints::load(&mut gdb, &kernel.vmlinux, cancel)?;
+        breakpoints::end_to_load(&mut gdb, loading, cancel)?;
         let layouts = kernel.layouts()?;
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;

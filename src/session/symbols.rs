@@ -6,7 +6,6 @@ use super::arm::{self, Armed};
 use super::journal::Journal;
 use super::{Order, modules, obtain_kernel};
 use crate::error::Result;
-use crate::gdb::client::Gdb;
 use crate::gdb::mi::number;
 use crate::gdb::scope::{self, Foreseen};
 use crate::gdb::symbols::Symbols;
@@ -57,7 +56,7 @@ pub fn foresee(order: &Order<'_>) -> Result<Foresight> {
     let kernel = obtain_kernel(order)?;
     let chosen = modules::choose(order, &kernel)?;
     let symbols = Symbols::read(&kernel.boot_image)?;
-    let gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-mi.log"))?;
+    let gdb = arm::start_gdb(order, &kernel)?;
     let mut armed = arm::load_gdb(order, gdb, &kernel, symbols, &chosen, &mut journal)?;
     let mut probes = Vec::new();
     for (index, probe) in order.loaded.recipe.probes.iter().enumerate() {

@@ -42,7 +42,7 @@ pub enum IncidentKind {
 impl IncidentKind {
     /// Whether what happens after it says nothing any more: the run ends.
     pub fn is_fatal(self) -> bool {
-        !matches!(self, IncidentKind::OutOfMemory | IncidentKind::Warning)
+        self != IncidentKind::Warning
     }
 
     /// The sentence's beginning, up to what the kernel said.
