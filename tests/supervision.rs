@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Ended, HIT, Place, probes_of_hits, recipe, slot};
+use support::{Ended, HIT, Place, all_slots, probes_of_hits, recipe, slot};
 
 /// A run of a hit, this step, and a hit.
 fn run(step: &str) -> Ended {
@@ -183,7 +183,7 @@ fn what_a_step_leaves_running_does_not_hold_it_up() {
 
 #[test]
 fn four_runs_of_two_recipes_at_once_are_reported_apart() {
-    let _slots = [slot(), slot()];
+    let _slots = all_slots();
     let place = Place::with_own_templates();
     let other = recipe(&[HIT, HIT.replace("name: hit", "name: again").as_str()]).replace("name: test", "name: other");
     let files = [place.file("one.yaml", &recipe(&[HIT])), place.file("two.yaml", &other)];

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{AFTERMATH, HIT, LONG, Place, Running, in_repository, recipe, slot};
+use support::{AFTERMATH, HIT, LONG, Place, Running, all_slots, in_repository, recipe, slot};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -254,7 +254,7 @@ fn a_template_is_listed_and_goes_when_it_is_old_and_no_run_has_it() {
 
 #[test]
 fn of_two_runs_at_once_one_boots_and_both_fork() {
-    let _slots = [slot(), slot()];
+    let _slots = all_slots();
     let place = Place::with_own_templates();
     let runs = ["0", "1"].map(|out| start(&place, out, &[]));
     for run in runs {
@@ -268,7 +268,7 @@ fn of_two_runs_at_once_one_boots_and_both_fork() {
 
 #[test]
 fn four_runs_at_once_of_two_recipes_are_all_right_and_apart() {
-    let _slots = [slot(), slot()];
+    let _slots = all_slots();
     let place = Place::with_own_templates();
     let file = |hits: usize| {
         let steps: Vec<String> = (0..hits).map(|step| HIT.replace("name: hit", &format!("name: hit{step}"))).collect();

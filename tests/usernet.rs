@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 
 use serde_json::Value;
-use support::{HIT, Place, in_repository, probes_of_hits, slot};
+use support::{HIT, Place, all_slots, in_repository, probes_of_hits, slot};
 
 /// A step that leaves a server in the guest that listens when the step is over, says what `input` writes to its one client
 /// and notes what that says.
@@ -128,7 +128,7 @@ fn a_port_of_the_host_that_is_taken_is_named() {
 
 #[test]
 fn forks_of_one_guest_have_their_own_ports() {
-    let _slots = [slot(), slot()];
+    let _slots = all_slots();
     let places = [Place::new(), Place::new()];
     let connect = "{ name: connect, to: web, expect: '220 ', send: \"hello\\n\" }";
     let text = recipe("{ mode: user, forward: { web: 8080 } }", &[&server("echo 220 ready"), connect, HIT]);

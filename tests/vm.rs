@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::Value;
-use support::{HIT, Place, in_repository, probes_of_hits, recipe, slot};
+use support::{HIT, Place, all_slots, in_repository, probes_of_hits, recipe, slot};
 
 // The recipes that come with kdbg
 
@@ -223,7 +223,7 @@ fn a_kernel_that_is_built_is_found_without_make() {
 
 #[test]
 fn two_runs_at_once_both_pass_and_see_the_same() {
-    let _slots = [slot(), slot()];
+    let _slots = all_slots();
     let places = [Place::new(), Place::new()];
     // A stop in process context: where a softirq runs depends on how busy the host is.
     let file = in_repository("recipes/listen-killed.yaml");

@@ -58,7 +58,7 @@ pub fn begin_to_load(gdb: &mut Gdb, vmlinux: &Path) -> Result<Asked> {
 ///
 /// # Errors
 /// GDB refuses the file, or dies.
-pub fn end_to_load(gdb: &mut Gdb, loading: Asked, cancel: &Cancel) -> Result<()> {
+pub fn end_to_load(gdb: &mut Gdb, loading: &Asked, cancel: &Cancel) -> Result<()> {
     match gdb.answers(loading, cancel)?.pop() {
         Some(Answer::Refused(why)) => Err(Error::debugger(format!("GDB cannot read the symbols: {why}"))),
         _ => Ok(()),
@@ -71,7 +71,7 @@ pub fn end_to_load(gdb: &mut Gdb, loading: Asked, cancel: &Cancel) -> Result<()>
 /// As both.
 pub fn load(gdb: &mut Gdb, vmlinux: &Path, cancel: &Cancel) -> Result<()> {
     let loading = begin_to_load(gdb, vmlinux)?;
-    end_to_load(gdb, loading, cancel)
+    end_to_load(gdb, &loading, cancel)
 }
 
 /// A probe as GDB knows it.

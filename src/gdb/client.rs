@@ -136,7 +136,7 @@ impl Gdb {
         // In bites, so that neither pipe can fill up while the other side waits.
         for bite in commands.chunks(64) {
             let asked = self.begin(bite.iter().map(|command| command.as_ref().to_string()).collect())?;
-            answers.extend(self.answers(asked, cancel)?);
+            answers.extend(self.answers(&asked, cancel)?);
         }
         Ok(answers)
     }
@@ -154,7 +154,7 @@ impl Gdb {
     ///
     /// # Errors
     /// As [`Gdb::ask`].
-    pub fn answers(&mut self, asked: Asked, cancel: &Cancel) -> Result<Vec<Answer>> {
+    pub fn answers(&mut self, asked: &Asked, cancel: &Cancel) -> Result<Vec<Answer>> {
         (asked.first..).zip(&asked.commands).map(|(token, command)| self.answer(token, command, cancel)).collect()
     }
 

@@ -57,7 +57,7 @@ pub(super) fn load_gdb<'a>(
     let (events, cancel) = (order.events, order.cancel);
     let probes = plural(order.loaded.recipe.probes.len() as u64, "probe");
     events.phase(Phase::Arm, probes.clone(), || {
-        breakpoints::end_to_load(&mut gdb, loading, cancel)?;
+        breakpoints::end_to_load(&mut gdb, &loading, cancel)?;
         let layouts = kernel.layouts()?;
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;

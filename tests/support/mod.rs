@@ -83,6 +83,14 @@ pub(crate) fn slot() -> File {
     })
 }
 
+/// The right to run several guests: all slots there are. Who wants that waits for its turn first, or two would each hold
+/// what the other waits for.
+pub(crate) fn all_slots() -> Vec<File> {
+    let turn = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-slots")).unwrap();
+    wait_until(Duration::from_secs(600), "another test to have all slots", || turn.try_lock().ok());
+    std::iter::once(turn).chain((0..SLOTS).map(|_| slot())).collect()
+}
+
 fn kernel_is_built() -> Result<(), String> {
     let place = Place::new();
     place.fake("make", "echo 'a test does not build kernels'; exit 1");
