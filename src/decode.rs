@@ -86,7 +86,12 @@ const KINDS: &[Kind] = &[
 ];
 
 /// The source files whose units declare what is read, completely.
-pub const UNITS: [&str; 3] = ["net/ipv4/tcp_ipv4.c", "net/netfilter/nf_conntrack_core.c", "net/core/dev.c"];
+pub const UNITS: [&str; 4] = [
+    "net/ipv4/tcp_ipv4.c",
+    "net/netfilter/nf_conntrack_core.c",
+    "net/netfilter/nf_conntrack_proto_tcp.c",
+    "net/core/dev.c",
+];
 
 /// The members that are read.
 pub const WANTED: &[Wanted] = &[

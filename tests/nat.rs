@@ -74,6 +74,11 @@ fn a_segment_above_the_window_goes_around_nat_and_the_router_resets_the_connecti
         assert_eq!(probes, ["window", "verdict", "rst", "window", "verdict", "rst"], "{kernel}");
         let reason = hits[0]["frames"][0]["args"].as_array().unwrap().iter().find(|arg| arg["name"] == "fmt").unwrap();
         assert!(reason["value"].as_str().unwrap().contains("SEQ is over upper bound"), "{reason}");
+        let decoded = hits[0]["decoded"].as_array().unwrap();
+        let ct = decoded.iter().find(|object| object["expression"] == "ct").unwrap();
+        let says = ct["summary"].as_str().unwrap();
+        assert!(says.starts_with("TCP TCP_CONNTRACK_ESTABLISHED 172.17.0.2:"), "{kernel}: {says}");
+        assert!(says.contains(" → 10.9.0.2:9000, answers 10.9.0.2:9000 → 10.9.0.1:"), "{kernel}: {says}");
         let logged = report["trigger"].as_array().unwrap().iter().find(|step| step["name"] == "what the router logged");
         assert_eq!(logged.unwrap()["stdout"].as_str().unwrap().matches("INVALID IN=outer").count(), 2);
         let below = ["-1000000000", "-2000000000"];
