@@ -16,6 +16,7 @@ use crate::gdb::program::Program;
 use crate::gdb::returns::Returns;
 use crate::gdb::symbols::{self, Symbols};
 use crate::kernel::KernelBuild;
+use crate::layout::Layouts;
 use crate::recipe::ProbePoint;
 use crate::report::text::plural;
 use crate::spelling::nearest;
@@ -58,7 +59,10 @@ pub(super) fn load_gdb<'a>(
     let probes = plural(order.loaded.recipe.probes.len() as u64, "probe");
     events.phase(Phase::Arm, probes.clone(), || {
         breakpoints::end_to_load(&mut gdb, &loading, cancel)?;
-        let layouts = kernel.layouts()?;
+        let layouts = kernel.layouts().unwrap_or_else(|error| {
+            journal.warn(format!("what variables point to is not decoded: {}", error.message));
+            Layouts::default()
+        });
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
         let collector = Collector::new(program, layouts, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
