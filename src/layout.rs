@@ -305,4 +305,63 @@ mod tests {
         assert!(ends_with_path("/k/net/ipv4/tcp_ipv4.c", "net/ipv4/tcp_ipv4.c") && ends_with_path("a.c", "a.c"));
         assert!(!ends_with_path("/k/subnet/ipv4/tcp_ipv4.c", "net/ipv4/tcp_ipv4.c"));
     }
+
+    #[test]
+    fn members_are_where_the_compiler_put_them() {
+        let Ok(gcc) = which::which("gcc") else {
+            eprintln!("skipped: there is no gcc");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (source, object) = (folder.path().join("sample.c"), folder.path().join("sample.so"));
+        let text = "
+            enum color { RED = 1, BLUE = 4 };
+            enum { FIRST, SECOND };
+            typedef const int number;
+            struct inner { char pad; number value; };
+            struct declared;
+            struct sample {
+                unsigned long word;
+                union { struct { short low, high; }; int both; };
+                struct inner list[3];
+                unsigned int flag : 3, bits : 5;
+                enum color color;
+                struct declared *next;
+                char name[16];
+            } sample;
+            int other[SECOND];
+            int *which(void) { static __typeof__(FIRST) kind; return other + kind; }
+        ";
+        fs::write(&source, text).unwrap();
+        let mut compile = std::process::Command::new(gcc);
+        let status = compile.args(["-g", "-fPIC", "-shared", "-nostdlib", "-o"]).arg(&object).arg(&source).status().unwrap();
+        assert!(status.success());
+        let paths =
+            &["word", "high", "both", "list[2].value", "bits", "color", "next", "name", "nothing", "word.x", "list[1]"];
+        let layouts =
+            Layouts::read(&object, &["sample.c"], &[("sample", paths), ("declared", &["x"])], &["color"]).unwrap();
+        let field = |path: &str| layouts.field("sample", path).map(|field| (field.offset, field.size, field.bits));
+        let expected = [
+            ("word", Some((0, 8, None))),
+            ("high", Some((10, 2, None))),
+            ("both", Some((8, 4, None))),
+            ("list[2].value", Some((32, 4, None))),
+            ("list[1]", Some((20, 8, None))),
+            ("bits", Some((36, 4, Some((3, 5))))),
+            ("color", Some((40, 4, None))),
+            ("next", Some((48, 8, None))),
+            ("name", Some((56, 16, None))),
+            ("nothing", None),
+            ("word.x", None),
+        ];
+        assert_eq!(expected.map(|(path, _)| (path, field(path))), expected);
+        let kind = |path: &str| layouts.field("sample", path).map(|field| field.kind.clone());
+        assert_eq!(
+            ["word", "list[2].value", "color", "next", "name"].map(kind),
+            [Kind::Unsigned, Kind::Signed, Kind::Enum("color".into()), Kind::Pointer, Kind::Bytes].map(Some)
+        );
+        assert_eq!((layouts.size("sample"), layouts.size("declared")), (Some(72), None));
+        assert_eq!((layouts.enumerator("color", 4), layouts.enumerator("color", 3)), (Some("BLUE"), None));
+        assert!(Layouts::read(&source, &["sample.c"], &[], &[]).is_err());
+    }
 }
