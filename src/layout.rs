@@ -334,7 +334,8 @@ mod tests {
         ";
         fs::write(&source, text).unwrap();
         let mut compile = std::process::Command::new(gcc);
-        let status = compile.args(["-g", "-fPIC", "-shared", "-nostdlib", "-o"]).arg(&object).arg(&source).status().unwrap();
+        let status =
+            compile.args(["-g", "-fPIC", "-shared", "-nostdlib", "-o"]).arg(&object).arg(&source).status().unwrap();
         assert!(status.success());
         let paths =
             &["word", "high", "both", "list[2].value", "bits", "color", "next", "name", "nothing", "word.x", "list[1]"];
