@@ -7,6 +7,7 @@ pub mod answer;
 pub mod breakpoints;
 pub mod client;
 pub mod collect;
+mod command;
 mod condition;
 pub mod lines;
 pub mod mi;

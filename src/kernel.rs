@@ -9,6 +9,7 @@ pub mod build;
 mod compiler;
 mod debuggable;
 mod diagnosis;
+mod dwarf;
 mod entry;
 pub mod explain;
 pub mod kconfig;

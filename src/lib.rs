@@ -34,7 +34,7 @@
 //! | [`event`] | what screens may learn, as one enum; the flag that asks every wait to end |
 //! | [`decode`] | what sockets, packets, connections and other objects of the kernel say |
 //! | [`report`] | `report.json` as types, expectations, `report.md` |
-//! | [`layout`] | where the members of the kernel's structures are, from its debug information |
+//! | [`layout`] | where the members of a kernel's structures are |
 //! | [`recipe`] | YAML → a checked recipe, or errors that point at a line; what a probe and an expression may say |
 //! | [`builtin`] | the fragments and images that are compiled in |
 //! | [`spelling`] | the nearest names to a wrong one |

@@ -1,6 +1,6 @@
 //! Addresses: which ones can be the kernel's, and how those of the network are written.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Where the kernel's half of the address space begins on x86-64.
 const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;

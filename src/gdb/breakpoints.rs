@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::Answer;
 use super::client::{Asked, Gdb, Stop};
+use super::command;
 use super::condition;
 use super::mi::{self, Values};
 use super::program::{Place, Program};
@@ -49,7 +50,7 @@ const CACHED_MEMORY: &str = "mem 0xffff800000000000 0xffffffffffffffff rw cache"
 pub fn begin_to_load(gdb: &mut Gdb, vmlinux: &Path) -> Result<Asked> {
     // A setting that this GDB does not know makes it slower or wordier, not wrong.
     let settings = SETTINGS.iter().map(|setting| format!("-gdb-set {setting}"));
-    let memory = format!("-interpreter-exec console {}", mi::quote(CACHED_MEMORY));
+    let memory = command::console(CACHED_MEMORY);
     let file = format!("-file-exec-and-symbols {}", mi::quote(&vmlinux.to_string_lossy()));
     gdb.begin(settings.chain([memory, file]).collect())
 }
@@ -241,7 +242,7 @@ fn declaration(gdb: &mut Gdb, name: &str, program: &Program<'_>, cancel: &Cancel
         "python f = [f for f in [gdb.lookup_global_symbol('{name_only}')] if f] or gdb.lookup_static_symbols('{name_only}'); \
          print(*([f[0].line, f[0].symtab.filename] if len(f) == 1 else []))"
     );
-    if let Answer::Done(_, said) = gdb.ask(&format!("-interpreter-exec console {}", mi::quote(&python)), cancel)?
+    if let Answer::Done(_, said) = gdb.ask(&command::console(&python), cancel)?
         && let Some((line, file)) = said.trim().split_once(' ')
         && let Ok(line) = line.parse()
     {

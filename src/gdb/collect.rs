@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::client::{Gdb, Stop};
-use super::mi::{self, number};
+use super::command;
+use super::mi::number;
 use super::objects;
 use super::program::{Place, Program};
 use super::stack::{Piece, Reader, Stack};
@@ -36,7 +37,7 @@ fn set_task_near(address: &str) -> String {
         "python task = gdb.lookup_type('struct task_struct', gdb.block_for_pc({address})); assert task.fields(); \
          gdb.set_convenience_variable('kdbg_task', gdb.Value(0).cast(task.pointer()))"
     );
-    format!("-interpreter-exec console {}", mi::quote(&python))
+    command::console(&python)
 }
 
 /// Names of the current task's per-CPU variable: up to 6.1 and from 6.15, and in between.
@@ -52,7 +53,7 @@ impl PerCpu {
         // One after the other: a name that GDB does not know it looks for everywhere.
         let mut first_known = |names: [&'static str; 2]| -> Result<Option<&'static str>> {
             for name in names {
-                if gdb.ask(&format!("-data-evaluate-expression \"&{name}\""), cancel)?.value().is_some() {
+                if gdb.ask(&command::evaluate(&format!("&{name}")), cancel)?.value().is_some() {
                     return Ok(Some(name));
                 }
             }
@@ -273,7 +274,7 @@ impl<'a> Collector<'a> {
 }
 
 fn evaluate(thread: u64, expression: &str) -> String {
-    format!("-data-evaluate-expression --thread {thread} --frame 0 {}", mi::quote(expression))
+    command::evaluate_at(thread, 0, expression)
 }
 
 fn shown(name: &str, answer: Answer) -> Var {

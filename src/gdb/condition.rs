@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::breakpoints::Unresolved;
 use super::client::Gdb;
-use super::mi;
+use super::command;
 use crate::event::Cancel;
 use crate::recipe::expression;
 
@@ -40,7 +40,7 @@ pub(super) fn check_names(gdb: &mut Gdb, function: &str, condition: &str, cancel
         return Ok(());
     }
     // Nothing is evaluated: there is no guest yet.
-    let size = |expression: &str| format!("-data-evaluate-expression {}", mi::quote(&format!("sizeof({expression})")));
+    let size = |expression: &str| command::evaluate(&format!("sizeof({expression})"));
     let names = expression::names(condition);
     let commands: Vec<String> = names.iter().map(|name| size(&format!("{function}::{name}"))).collect();
     let answers = gdb.batch(&commands, cancel)?;

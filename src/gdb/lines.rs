@@ -7,6 +7,7 @@ use addr2line::Loader;
 
 use super::answer::Answer;
 use super::client::Gdb;
+use super::command::console;
 use crate::event::Cancel;
 
 /// The debug information of a kernel.
@@ -50,7 +51,7 @@ impl Lines {
 
 /// The line of a module's code, as GDB knows it; none if it does not, or is gone.
 pub fn of_module(gdb: &mut Gdb, address: u64, cancel: &Cancel) -> Option<Line> {
-    let command = format!("-interpreter-exec console \"info line *{address:#x}\"");
+    let command = console(&format!("info line *{address:#x}"));
     match gdb.ask(&command, cancel) {
         // What it had said of its own accord before may come with it.
         Ok(Answer::Done(_, said)) => said.lines().find_map(parse),

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::answer::Answer;
 use super::client::{Gdb, Stop};
-use super::mi::{self, number};
+use super::command;
+use super::mi::number;
 use super::symbols::Symbols;
 use super::variables::{KERNEL_HALF, unquote};
 use crate::error::Result;
@@ -87,8 +88,7 @@ impl Watch {
     /// GDB failed.
     pub fn module_at(&mut self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<Found>> {
         let thread = stop.thread.unwrap_or(1);
-        let answer =
-            gdb.ask(&format!("-data-evaluate-expression --thread {thread} --frame 0 \"(unsigned long)$rdi\""), cancel)?;
+        let answer = gdb.ask(&command::evaluate_at(thread, 0, "(unsigned long)$rdi"), cancel)?;
         match answer.value().and_then(number) {
             Some(address) => self.look(gdb, address, cancel),
             None => Ok(None),
@@ -125,7 +125,7 @@ impl Watch {
     /// Reads a `struct module`.
     fn look(&mut self, gdb: &mut Gdb, address: u64, cancel: &Cancel) -> Result<Option<Found>> {
         let module = format!("((struct module *){address})");
-        let name = gdb.ask(&ask(&format!("{module}->name")), cancel)?;
+        let name = gdb.ask(&command::evaluate(&format!("{module}->name")), cancel)?;
         let Some(name) = name.value().map(unquote).filter(|name| self.files.contains_key(name)) else {
             return Ok(None);
         };
@@ -133,7 +133,9 @@ impl Watch {
             let of = |text: &str, n: u64| text.replace('M', &module).replace('N', &n.to_string());
             let [Some(count)] = evaluate(gdb, [of(count, 0).as_str()], cancel)? else { continue };
             let commands: Vec<String> = (0..count.min(MANY))
-                .flat_map(|n| [ask(&of(section, n)), ask(&format!("(unsigned long){}", of(place, n)))])
+                .flat_map(|n| {
+                    [command::evaluate(&of(section, n)), command::evaluate(&format!("(unsigned long){}", of(place, n)))]
+                })
                 .collect();
             let answers = gdb.batch(&commands, cancel)?;
             let sections =
@@ -208,15 +210,11 @@ fn quoted(file: &Path) -> String {
 }
 
 fn console(gdb: &mut Gdb, command: &str, cancel: &Cancel) -> Result<()> {
-    gdb.must(&format!("-interpreter-exec console {}", mi::quote(command)), cancel).map(drop)
-}
-
-fn ask(expression: &str) -> String {
-    format!("-data-evaluate-expression {}", mi::quote(expression))
+    gdb.must(&command::console(command), cancel).map(drop)
 }
 
 fn evaluate<const N: usize>(gdb: &mut Gdb, expressions: [&str; N], cancel: &Cancel) -> Result<[Option<u64>; N]> {
-    let answers = gdb.batch(&expressions.map(ask), cancel)?;
+    let answers = gdb.batch(&expressions.map(command::evaluate), cancel)?;
     Ok(std::array::from_fn(|n| answers.get(n).and_then(|answer| number(answer.value()?))))
 }
 

@@ -2,6 +2,7 @@
 //! stacks then, ten milliseconds each, which it would read while the guest stands still.
 
 use super::client::Gdb;
+use super::command::evaluate;
 use crate::error::Result;
 
 /// A function of each, those first that are on the most stacks. A kernel that does not have one loses nothing.
@@ -23,5 +24,5 @@ const FILES: [&str; 10] = [
 /// # Errors
 /// GDB died.
 pub fn read_ahead(gdb: &mut Gdb) -> Result<()> {
-    gdb.post(&FILES.map(|function| format!("-data-evaluate-expression \"&{function}\"")))
+    gdb.post(&FILES.map(|function| evaluate(&format!("&{function}"))))
 }

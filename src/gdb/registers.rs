@@ -1,6 +1,7 @@
 //! The general registers of a frame: read, put in place of the CPU's, and those of the moment before a stack was left.
 
 use super::client::Gdb;
+use super::command::evaluate_at;
 use super::mi::number;
 use super::variables::KERNEL_HALF;
 use crate::error::{Error, Result};
@@ -131,8 +132,7 @@ fn is_stack(address: u64) -> bool {
 }
 
 fn command(scope: Scope, expression: &str) -> String {
-    let Scope { thread, frame, .. } = scope;
-    format!("-data-evaluate-expression --thread {thread} --frame {frame} \"{expression}\"")
+    evaluate_at(scope.thread, scope.frame, expression)
 }
 
 fn evaluate<const N: usize>(

@@ -6,7 +6,8 @@ use std::collections::btree_map::Entry;
 
 use super::answer::Answer;
 use super::client::{Gdb, Stop};
-use super::mi::{self, number};
+use super::command;
+use super::mi::number;
 use super::variables;
 use crate::error::{Error, Result};
 use crate::event::Cancel;
@@ -38,7 +39,7 @@ pub struct Returns {
 }
 
 impl Returns {
-    /// Notes a call: GDB stands at the first instruction of the function of `probe`.
+    /// Notes a call: GDB stands at the entry of the function of `probe`.
     ///
     /// # Errors
     /// GDB failed, or the stack cannot be read.
@@ -134,8 +135,7 @@ fn ask(gdb: &mut Gdb, stop: &Stop, expression: &str, cancel: &Cancel) -> Result<
 }
 
 fn evaluate(stop: &Stop, level: usize, expression: &str) -> String {
-    let thread = stop.thread.unwrap_or(1);
-    format!("-data-evaluate-expression --thread {thread} --frame {level} {}", mi::quote(expression))
+    command::evaluate_at(stop.thread.unwrap_or(1), level, expression)
 }
 
 /// So many functions are inlined into one at most, as far as this looks.
@@ -161,7 +161,7 @@ fn variable(probe: usize) -> String {
 /// The type of what the function returns at whose entry GDB stands, and its size; 0 where it returns nothing that fits
 /// into a register.
 fn type_of(gdb: &mut Gdb, probe: usize, stop: &Stop, cancel: &Cancel) -> Result<(String, u64)> {
-    let python = format!(
+    let script = format!(
         "
 frame = gdb.newest_frame()
 while frame.type() == gdb.INLINE_FRAME:
@@ -175,9 +175,8 @@ print(returned.sizeof if fits else 0, returned, sep='\\t')
 ",
         variable(probe).trim_start_matches('$')
     );
-    let command = mi::quote(&format!("python exec({python:?})"));
-    let thread = stop.thread.unwrap_or(1);
-    let answer = gdb.ask(&format!("-interpreter-exec --thread {thread} --frame 0 console {command}"), cancel)?;
+    let call = command::console_at(stop.thread.unwrap_or(1), 0, &command::python(&script));
+    let answer = gdb.ask(&call, cancel)?;
     let told = match &answer {
         Answer::Done(_, said) => said.trim().split_once('\t'),
         Answer::Refused(_) => None,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::client::Gdb;
-use super::mi;
+use super::command::{console, python};
 use super::storage::Storage;
 use super::variables::is_temporary;
 use crate::error::Result;
@@ -68,12 +68,8 @@ pub fn foresee(
     is_entry: bool,
     cancel: &Cancel,
 ) -> Result<Vec<Foreseen>> {
-    let console = |command: &str| format!("-interpreter-exec console {}", mi::quote(command));
-    let python = [
-        format!("python exec({SCRIPT:?})"),
-        format!("python kdbg_scope({address}, '{}')", function.unwrap_or_default()),
-    ];
-    let told = gdb.batch(&python.map(|command| console(&command)), cancel)?;
+    let call = format!("python kdbg_scope({address}, '{}')", function.unwrap_or_default());
+    let told = gdb.batch(&[console(&python(SCRIPT)), console(&call)], cancel)?;
     let told = match told.last() {
         Some(Answer::Done(_, said)) => Some(said),
         _ => None,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use super::answer::Answer;
 use super::client::Gdb;
+use super::command::console_at;
 use super::mi::{Values, number};
 use super::program::Program;
 use super::registers::{self, Registers, Scope};
@@ -221,9 +222,7 @@ impl Reader {
         let commands = (0..raw.len()).map(|level| {
             format!("-stack-list-variables --thread {thread} --frame {level} --no-frame-filters --all-values")
         });
-        let info = doubtful
-            .iter()
-            .map(|level| format!("-interpreter-exec --thread {thread} --frame {level} console \"info frame\""));
+        let info = doubtful.iter().map(|level| console_at(thread, *level, "info frame"));
         let commands: Vec<String> = commands.chain(info).collect();
         let mut answers = gdb.batch(&commands, cancel)?;
         let info = answers.split_off(raw.len());
@@ -263,7 +262,7 @@ impl Reader {
             .collect();
         let thread = piece.thread;
         let ask = |(level, (_, name)): &(usize, (String, String))| {
-            format!("-interpreter-exec --thread {thread} --frame {level} console \"info address {name}\"")
+            console_at(thread, *level, &format!("info address {name}"))
         };
         let commands: Vec<String> = unknown.iter().map(ask).collect();
         for ((_, key), answer) in unknown.into_iter().zip(gdb.batch(&commands, cancel)?) {

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use super::answer::Answer;
 use super::client::Gdb;
-use super::mi::{self, Values};
+use super::command::{console, console_at, python};
+use super::mi::Values;
 use crate::error::Result;
 use crate::event::Cancel;
 
@@ -59,16 +60,14 @@ impl Types {
         if new.is_empty() {
             return Ok(());
         }
-        let in_thread = |python: &str| {
-            format!("-interpreter-exec --thread {thread} --frame 0 console {}", mi::quote(&format!("python {python}")))
-        };
         if self.scripted.is_none() {
-            let answer = gdb.ask(&in_thread(&format!("exec({SCRIPT:?})")), cancel)?;
+            let answer = gdb.ask(&console(&python(SCRIPT)), cancel)?;
             self.scripted = Some(matches!(answer, Answer::Done(..)));
         }
         if self.scripted == Some(true) {
             let levels: Vec<String> = new.iter().map(|at| at.level.to_string()).collect();
-            if let Answer::Done(_, said) = gdb.ask(&in_thread(&format!("kdbg_types({},)", levels.join(","))), cancel)? {
+            let call = console_at(thread, 0, &format!("python kdbg_types({})", levels.join(",")));
+            if let Answer::Done(_, said) = gdb.ask(&call, cancel)? {
                 let mut printed = by_level(&said);
                 for at in new {
                     self.known.insert(at.place.into(), printed.remove(&at.level).unwrap_or_default());
@@ -138,6 +137,7 @@ fn listed(answer: &Answer) -> Typed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mi;
     use super::*;
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::KernelBuild;
+use super::{KernelBuild, dwarf};
 use crate::decode::{ENUMS, UNITS, WANTED};
 use crate::digest::hex;
 use crate::error::Result;
@@ -32,7 +32,7 @@ impl KernelBuild {
     /// Its debug information cannot be read.
     pub fn layouts(&self) -> Result<Layouts> {
         let wanted = format!("{FORMAT} {} {UNITS:?} {WANTED:?} {ENUMS:?}", self.build_id);
-        kept(&self.vmlinux, &hex(&Sha256::digest(wanted)[..8]), || Layouts::read(&self.vmlinux, &UNITS, WANTED, &ENUMS))
+        kept(&self.vmlinux, &hex(&Sha256::digest(wanted)[..8]), || dwarf::read(&self.vmlinux, &UNITS, WANTED, &ENUMS))
     }
 }
 

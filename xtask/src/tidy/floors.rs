@@ -23,9 +23,11 @@ const FLOORS: &[&[&str]] = &[
 /// Modules, with all below them, that touch no file, process or socket and name only each other.
 const PURE: &[&str] = &[
     "builtin",
+    "decode",
     "digest",
     "error",
     "gdb::answer",
+    "gdb::command",
     "gdb::mi",
     "gdb::storage",
     "gdb::variables",
@@ -44,6 +46,7 @@ const PURE: &[&str] = &[
     "kernel::modules::index",
     "kernel::modules::info",
     "kernel::package::control",
+    "layout",
     "package::download",
     "recipe::capture",
     "recipe::check",
