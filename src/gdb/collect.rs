@@ -131,7 +131,7 @@ pub struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     /// A collector for the program that GDB has loaded; `patterned` if some of it is
-    /// [debuggable](crate::recipe::KernelSpec::debuggable).
+    /// [debuggable](crate::recipe::kernel::KernelSpec::debuggable).
     pub fn new(program: Program<'a>, layouts: Layouts, patterned: bool) -> Self {
         let stacks = Reader { interrupt_stack: None, patterned, storage: BTreeMap::new(), types: Types::default() };
         Collector {
