@@ -21,5 +21,6 @@ pub mod scope;
 mod stack;
 mod storage;
 pub mod symbols;
+pub mod target;
 mod types;
 mod variables;

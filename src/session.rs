@@ -14,23 +14,26 @@ mod incidents;
 mod inputs;
 mod journal;
 mod modules;
+mod probes;
 mod request;
 mod script;
 mod setup;
 pub mod shell;
 mod spool;
 mod step;
+mod stops;
 pub mod symbols;
 mod trigger;
+mod unresolved;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::error::{ErrorKind, Result};
 use crate::event::{Cancel, Events};
-use crate::gdb::breakpoints;
 use crate::gdb::read_ahead::read_ahead;
 use crate::gdb::symbols::Symbols;
+use crate::gdb::target;
 use crate::guest::Guest;
 use crate::kernel::{self, KernelBuild};
 use crate::recipe::{Loaded, Resolved};
@@ -132,9 +135,9 @@ fn play(
     journal.timed("setup_ms", |journal| setup::run(order, parts.kernel, guest, journal))?;
     journal.timed("capture_ms", |_| capture.begin(guest))?;
     journal.timed("arm_ms", |journal| {
-        breakpoints::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
+        target::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
         armed.take_loaded(journal)?;
-        breakpoints::resume(&mut armed.gdb, order.cancel)?;
+        target::resume(&mut armed.gdb, order.cancel)?;
         read_ahead(&mut armed.gdb)
     })?;
     journal.time("ready_ms", started.elapsed());
@@ -158,8 +161,7 @@ fn bring_out(
     if files.is_empty() && !capture.is_on() {
         return Ok(());
     }
-    let breakpoints: Vec<u64> = armed.breakpoints.iter().flatten().map(|breakpoint| breakpoint.number).collect();
-    let left = breakpoints::let_go(&mut armed.gdb, &breakpoints, || guest.pause(), order.cancel);
+    let left = target::let_go(&mut armed.gdb, &probes::numbers(&armed.probes), || guest.pause(), order.cancel);
     match left.map_err(|error| guest.cause_of(error)) {
         Err(error) if error.kind == ErrorKind::Debugger => {
             let why = error.message.lines().next().unwrap_or_default();

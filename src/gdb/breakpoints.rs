@@ -1,10 +1,9 @@
 //! Probes become breakpoints: GDB is prepared, told the symbols, and asked to resolve every probe before anything runs.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use super::answer::Answer;
-use super::client::{Asked, Gdb, Stop};
+use super::client::{Asked, Gdb};
 use super::command;
 use super::condition;
 use super::mi::{self, Values};
@@ -284,116 +283,10 @@ fn location(values: &Values, point: &ProbePoint, program: &Program<'_>) -> Locat
     }
 }
 
-/// Connects to QEMU's stub; the guest stands still from then on.
-///
-/// # Errors
-/// GDB cannot connect.
-pub fn connect(gdb: &mut Gdb, socket: &Path, cancel: &Cancel) -> Result<()> {
-    gdb.must(&format!("-target-select remote {}", socket.display()), cancel)?;
-    // Connecting reports a stop that belongs to no probe.
-    while gdb.next_stop().is_some() {}
-    Ok(())
-}
-
-/// Lets the guest run.
-///
-/// # Errors
-/// GDB cannot.
-pub fn resume(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
-    gdb.must("-exec-continue", cancel).map(drop)
-}
-
-/// A step that executes nothing is tried again this often. A `rep` instruction, whose every round leaves the program
-/// counter where it is, is left to GDB after that.
-const STEPS: u32 = 16;
-
-/// Steps off the breakpoint at which the guest stands. Gives the stop that this ran into, if there was one: the guest
-/// stands there then.
-///
-/// Left to itself, GDB steps over a breakpoint when it continues. QEMU 7.2 (TCG) sometimes reports such a step as done
-/// without having executed anything; GDB then takes the breakpoint it still stands at for a new hit.
-///
-/// # Errors
-/// GDB cannot.
-pub fn step_off(gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<Stop>> {
-    let thread = stop.thread.unwrap_or(1);
-    for _ in 0..STEPS {
-        let command = format!("-exec-step-instruction --thread {thread}");
-        gdb.must(&command, cancel)?;
-        let next = gdb.wait_stop(&command, cancel)?;
-        let moved = next.thread != stop.thread || next.address != stop.address;
-        if moved {
-            return Ok(next.breakpoint.is_some().then_some(next));
-        }
-    }
-    Ok(None)
-}
-
-/// How long leaving the guest may take; it takes milliseconds, or a stop's time where a probe is hit all the time.
-const LEAVE: Duration = Duration::from_secs(10);
-/// How long one pause is waited for.
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// Leaves the guest, which runs on without these breakpoints; GDB sees it no more. GDB takes no command while the guest runs,
-/// so it is [halted](halt) first.
-///
-/// # Errors
-/// As [`halt`], or GDB cannot leave.
-pub fn let_go(gdb: &mut Gdb, breakpoints: &[u64], pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<()> {
-    halt(gdb, breakpoints, pause, cancel)?;
-    gdb.must("-target-detach", cancel).map(drop)
-}
-
-/// Stops the guest for good, whatever these breakpoints are about. `pause` has QEMU pause it, which GDB takes for a stop.
-///
-/// # Errors
-/// GDB did not hear of a pause in time. Or `pause` fails.
-pub fn halt(gdb: &mut Gdb, breakpoints: &[u64], mut pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<()> {
-    // GDB does not tell of a stop whose condition is false, and while the guest stands there QEMU has nothing to pause. So
-    // no stop has a condition any more, and a pause that may have come to nothing is repeated.
-    let unconditional: Vec<String> = breakpoints.iter().map(|number| format!("-break-condition {number}")).collect();
-    gdb.batch(&unconditional, cancel)?;
-    let deadline = Instant::now() + LEAVE;
-    while Instant::now() < deadline {
-        pause()?;
-        if gdb.stop_within(PAUSE, "the pause", cancel)?.is_some() {
-            return Ok(());
-        }
-    }
-    Err(Error::debugger(format!("GDB did not hear of the guest's pause within {}s", LEAVE.as_secs()))
-        .hint("gdb-mi.log in the run directory has everything that was said"))
-}
-
 /// Takes a breakpoint out.
 ///
 /// # Errors
 /// GDB cannot.
 pub fn delete(gdb: &mut Gdb, breakpoint: u64, cancel: &Cancel) -> Result<()> {
     gdb.must(&format!("-break-delete {breakpoint}"), cancel).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::IoContext;
-    use crate::gdb::client::tests::fake;
-
-    #[test]
-    fn a_guest_whose_first_pauses_come_to_nothing_is_left_all_the_same() {
-        // It tells of a stop once there is a file `paused`.
-        let (folder, mut gdb) = fake(
-            "(until [ -e paused ]; do sleep 0.01; done; echo '*stopped') &\n\
-             while read -r command; do echo \"${command%%-*}^done\"; done",
-        );
-        let mut pauses = 0;
-        let pause = || {
-            pauses += 1;
-            if pauses == 3 { std::fs::write(folder.path().join("paused"), "").or_host("pause") } else { Ok(()) }
-        };
-        let_go(&mut gdb, &[4, 7], pause, &Cancel::default()).unwrap();
-        assert_eq!(pauses, 3);
-        let log = std::fs::read_to_string(folder.path().join("gdb-mi.log")).unwrap();
-        let asked: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("> ")).collect();
-        assert_eq!(asked, ["1-break-condition 4", "2-break-condition 7", "3-target-detach"]);
-    }
 }

@@ -1,12 +1,10 @@
 //! Probes on their way to breakpoints: before the guest runs, and again whenever a module comes or goes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-
 use super::Order;
 use super::journal::Journal;
 use super::modules::Chosen;
-use crate::error::{Error, Result};
+use super::probes::Probe;
+use crate::error::Result;
 use crate::event::Phase;
 use crate::gdb::breakpoints::{self, Breakpoint, Unresolved};
 use crate::gdb::client::{Asked, Gdb, Stop};
@@ -14,30 +12,24 @@ use crate::gdb::collect::Collector;
 use crate::gdb::modules::{Change, Found, Watch};
 use crate::gdb::program::Program;
 use crate::gdb::returns::Returns;
-use crate::gdb::symbols::{self, Symbols};
+use crate::gdb::symbols::Symbols;
 use crate::kernel::KernelBuild;
 use crate::layout::Layouts;
 use crate::recipe::ProbePoint;
+use crate::recipe::types::ProbeSpec;
 use crate::report::text::plural;
-use crate::spelling::nearest;
 
 /// GDB with all probes resolved that can be, ready to be connected.
 pub(crate) struct Armed<'a> {
     pub(crate) gdb: Gdb,
     pub(crate) collector: Collector<'a>,
-    /// One for each probe of the recipe, in its order; none while it is pending and once it is disarmed.
-    pub(crate) breakpoints: Vec<Option<Breakpoint>>,
+    /// Those of the recipe, in its order.
+    pub(crate) probes: Vec<Probe<'a>>,
     pub(crate) watch: Watch,
     pub(crate) returns: Returns,
-    /// How often each probe has passed its place without a hit, as its `skip` wants.
-    pub(crate) skipped: Vec<u32>,
-    /// Probes whose place is in a module that is not loaded.
-    pending: BTreeSet<usize>,
-    /// Of probes that are not in vmlinux, the module that has the place.
-    homes: BTreeMap<usize, &'a str>,
-    order: &'a Order<'a>,
-    kernel: &'a KernelBuild,
-    chosen: &'a Chosen,
+    pub(super) order: &'a Order<'a>,
+    pub(super) kernel: &'a KernelBuild,
+    pub(super) chosen: &'a Chosen,
 }
 
 /// Starts GDB, which begins to read the kernel's symbols.
@@ -56,8 +48,8 @@ pub(super) fn load_gdb<'a>(
     journal: &mut Journal<'_>,
 ) -> Result<Armed<'a>> {
     let (events, cancel) = (order.events, order.cancel);
-    let probes = plural(order.loaded.recipe.probes.len() as u64, "probe");
-    events.phase(Phase::Arm, probes.clone(), || {
+    let count = plural(order.loaded.recipe.probes.len() as u64, "probe");
+    events.phase(Phase::Arm, count.clone(), || {
         breakpoints::end_to_load(&mut gdb, &loading, cancel)?;
         let layouts = kernel.layouts().unwrap_or_else(|error| {
             journal.warn(format!("what variables point to is not decoded: {}", error.message));
@@ -66,85 +58,62 @@ pub(super) fn load_gdb<'a>(
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
         let collector = Collector::new(program, layouts, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
-        let breakpoints = Vec::new();
-        let (pending, homes) = (BTreeSet::new(), BTreeMap::new());
-        let mut armed = Armed {
-            gdb,
-            collector,
-            breakpoints,
-            watch,
-            returns: Returns::default(),
-            skipped: vec![0; order.loaded.recipe.probes.len()],
-            pending,
-            homes,
-            order,
-            kernel,
-            chosen,
-        };
+        let probes = Probe::all(order)?;
+        let mut armed = Armed { gdb, collector, probes, watch, returns: Returns::default(), order, kernel, chosen };
         armed.resolve_probes(journal)?;
         armed.prepare()?;
-        let pending = match armed.pending.len() {
+        let pending = match armed.probes.iter().filter(|probe| probe.pending).count() {
             0 => String::new(),
             count => format!(", {count} in modules that are still to be loaded"),
         };
-        Ok((armed, format!("{probes} resolved{pending}")))
+        Ok((armed, format!("{count} resolved{pending}")))
     })
 }
 
 impl<'a> Armed<'a> {
     /// Resolves all probes. One that is not in vmlinux waits for its module, if one of the guest's has its place.
     fn resolve_probes(&mut self, journal: &mut Journal<'_>) -> Result<()> {
-        for index in 0..self.order.loaded.recipe.probes.len() {
-            let (point, set) = self.set(index)?;
-            let breakpoint = match set {
-                Ok(breakpoint) => Some(breakpoint),
+        for index in 0..self.probes.len() {
+            let breakpoint = match self.set(index) {
+                Ok(breakpoint) => breakpoint,
                 Err(Unresolved::NoSuchPlace { near, next_line }) => {
-                    let Some(module) = self.home(&point)? else {
-                        return Err(self.explain(index, &point, Unresolved::NoSuchPlace { near, next_line }));
+                    let Some(module) = self.home(&self.probes[index].point)? else {
+                        return Err(self.explain(index, Unresolved::NoSuchPlace { near, next_line }));
                     };
-                    self.pending.insert(index);
-                    self.homes.insert(index, module);
-                    let probe = &self.order.loaded.recipe.probes[index];
-                    self.order.events.fact("probe", format!("{} at {}  in module {module}", probe.name, probe.at));
-                    None
+                    let probe = &mut self.probes[index];
+                    (probe.pending, probe.home) = (true, Some(module));
+                    let ProbeSpec { name, at, .. } = probe.spec;
+                    self.order.events.fact("probe", format!("{name} at {at}  in module {module}"));
+                    continue;
                 }
-                Err(unresolved) => return Err(self.explain(index, &point, unresolved)),
+                Err(unresolved) => return Err(self.explain(index, unresolved)),
             };
-            if let Some(breakpoint) = &breakpoint {
-                journal.probe_resolved(index, &breakpoint.locations);
-                if breakpoint.without_return > 0 {
-                    let places = plural(breakpoint.without_return as u64, "place");
-                    let name = &self.order.loaded.recipe.probes[index].name;
-                    journal.warn_once(format!(
-                        "probe `{name}`: its function is inlined at {places} more, where it has no return"
-                    ));
-                }
+            journal.probe_resolved(index, &breakpoint.locations);
+            let probe = &mut self.probes[index];
+            if breakpoint.without_return > 0 {
+                let places = plural(breakpoint.without_return as u64, "place");
+                let name = &probe.spec.name;
+                journal.warn_once(format!(
+                    "probe `{name}`: its function is inlined at {places} more, where it has no return"
+                ));
             }
-            self.breakpoints.push(breakpoint);
+            probe.breakpoints.push(breakpoint);
         }
         Ok(())
     }
 
     /// Has the collector find what it needs, near the first probe's place.
     fn prepare(&mut self) -> Result<()> {
-        let first = self.breakpoints.iter().flatten().find_map(|breakpoint| breakpoint.locations.first());
+        let mut breakpoints = self.probes.iter().flat_map(|probe| &probe.breakpoints);
+        let first = breakpoints.find_map(|breakpoint| breakpoint.locations.first());
         self.collector.prepare(&mut self.gdb, first.map(|place| place.address.as_str()), self.order.cancel)
     }
 
-    /// The module that a probe waits for, if it is not in vmlinux.
-    pub(super) fn home_of(&self, index: usize) -> Option<&str> {
-        self.homes.get(&index).copied()
-    }
-
     /// Sets a probe's breakpoint, with the symbols that GDB has now.
-    fn set(&mut self, index: usize) -> Result<(ProbePoint, Result<Breakpoint, Unresolved>)> {
-        let probe = &self.order.loaded.recipe.probes[index];
-        let wrong =
-            || self.order.loaded.diagnose(&format!("probes[{index}].at"), "this probe does not parse", "here", &[]);
-        let point: ProbePoint = probe.at.parse().map_err(|_| wrong())?;
-        let (program, cancel) = (&self.collector.program, self.order.cancel);
-        let set = breakpoints::set(&mut self.gdb, &point, probe.when.as_deref(), program, cancel);
-        Ok((point, set))
+    fn set(&mut self, index: usize) -> std::result::Result<Breakpoint, Unresolved> {
+        let Probe { spec, point, .. } = &self.probes[index];
+        let program = &self.collector.program;
+        breakpoints::set(&mut self.gdb, point, spec.when.as_deref(), program, self.order.cancel)
     }
 
     /// The module of the guest that has this place. A GDB of its own looks: in the one that will be connected, modules that
@@ -188,11 +157,11 @@ impl<'a> Armed<'a> {
             return Ok(());
         }
         let cancel = self.order.cancel;
-        for (index, slot) in self.breakpoints.iter_mut().enumerate() {
-            if let Some(breakpoint) = slot.take() {
+        for probe in self.probes.iter_mut().filter(|probe| !probe.breakpoints.is_empty()) {
+            for breakpoint in probe.breakpoints.drain(..) {
                 breakpoints::delete(&mut self.gdb, breakpoint.number, cancel)?;
-                self.pending.insert(index);
             }
+            probe.pending = true;
         }
         let symbols = &mut self.collector.program.symbols;
         self.watch.forget_init(&mut self.gdb, symbols, cancel)?;
@@ -202,15 +171,19 @@ impl<'a> Armed<'a> {
                 Change::Unloading => self.watch.remove(&mut self.gdb, module, symbols, cancel)?,
             }
         }
-        for index in self.pending.clone() {
-            match self.set(index)? {
-                (_, Ok(breakpoint)) => {
+        for index in 0..self.probes.len() {
+            if !self.probes[index].pending {
+                continue;
+            }
+            match self.set(index) {
+                Ok(breakpoint) => {
                     journal.probe_resolved(index, &breakpoint.locations);
-                    self.breakpoints[index] = Some(breakpoint);
-                    self.pending.remove(&index);
+                    let probe = &mut self.probes[index];
+                    probe.breakpoints.push(breakpoint);
+                    probe.pending = false;
                 }
-                (_, Err(Unresolved::NoSuchPlace { .. })) => {}
-                (point, Err(unresolved)) => return Err(self.explain(index, &point, unresolved)),
+                Err(Unresolved::NoSuchPlace { .. }) => {}
+                Err(unresolved) => return Err(self.explain(index, unresolved)),
             }
         }
         Ok(())
@@ -218,7 +191,7 @@ impl<'a> Armed<'a> {
 
     /// Says which probes never had a place to stop at.
     pub(super) fn tell_pending(&self, journal: &mut Journal<'_>) {
-        for (index, probe) in self.order.loaded.recipe.probes.iter().enumerate() {
+        for (index, Probe { spec: probe, home, .. }) in self.probes.iter().enumerate() {
             match self.returns.waiting(index) {
                 0 => {}
                 1 => journal.warn(format!("probe `{}`: one call had not returned when the trigger ended", probe.name)),
@@ -227,101 +200,13 @@ impl<'a> Armed<'a> {
                         .warn(format!("probe `{}`: {calls} calls had not returned when the trigger ended", probe.name));
                 }
             }
-            let Some(module) = self.homes.get(&index).filter(|_| !journal.was_resolved(index)) else { continue };
+            let Some(module) = home.filter(|_| !journal.was_resolved(index)) else { continue };
             let (name, at) = (&probe.name, &probe.at);
-            let why = match self.watch.unplaced.contains(*module) {
+            let why = match self.watch.unplaced.contains(module) {
                 true => "was loaded, but this kernel keeps no addresses of modules: that takes KALLSYMS and SYSFS",
                 false => "was not loaded",
             };
             journal.warn(format!("probe `{name}` could not stop at `{at}`: the module {module} {why}"));
-        }
-    }
-
-    /// The modules that have this function and are not in the guest.
-    fn elsewhere(&self, function: &str) -> Vec<String> {
-        let modules = &self.kernel.modules;
-        let absent =
-            modules.index.modules().filter(|(name, _)| self.chosen.debug.iter().all(|(there, _)| there != name));
-        let with = absent.filter(|(_, module)| {
-            modules.debug_file(module).is_some_and(|file| symbols::functions(&file).iter().any(|name| name == function))
-        });
-        with.map(|(name, _)| name.to_string()).collect()
-    }
-
-    /// Function names of the kernel and of the guest's modules that look like `wrong`, closest first.
-    fn close_to(&self, wrong: &str, near: &[String]) -> Vec<String> {
-        let files: Vec<&PathBuf> = self.chosen.debug.iter().map(|(_, file)| file).collect();
-        let more: Vec<String> = files.into_iter().flat_map(|file| symbols::functions(file)).collect();
-        nearest(wrong, near.iter().chain(&more).map(String::as_str)).into_iter().map(String::from).collect()
-    }
-
-    /// A probe that did not resolve, shown at its line of the recipe.
-    fn explain(&self, index: usize, point: &ProbePoint, unresolved: Unresolved) -> Error {
-        let (order, kernel, path) = (self.order, self.kernel, format!("probes[{index}]"));
-        let probe = order.loaded.recipe.probes.get(index).map_or("", |probe| probe.name.as_str());
-        let label = format!("vmlinux {} ({})", kernel.release, kernel.key);
-        match unresolved {
-            Unresolved::Failed(error) => error,
-            Unresolved::BadCondition(why) => order.loaded.diagnose(
-                &format!("{path}.when"),
-                format!("probe `{probe}`: GDB cannot use this condition at {point}"),
-                why,
-                &["a condition is a C expression over the arguments and locals of the place where the probe stops"
-                    .into()],
-            ),
-            Unresolved::NoReturn(name) => order.loaded.diagnose(
-                &format!("{path}.at"),
-                format!("probe `{probe}`: `{name}` is inlined wherever it is called"),
-                "it has no return",
-                &[format!("stop where it begins: `at: {name}`, or at a line behind the call: `at: file:line`")],
-            ),
-            Unresolved::NoSuchPlace { near, next_line } => {
-                let what = match point {
-                    ProbePoint::Function(name) | ProbePoint::Return(name) => {
-                        format!("no function `{name}` in this kernel")
-                    }
-                    ProbePoint::FunctionLine { function, offset } if near.is_empty() => {
-                        format!("no code of its own {offset} lines below the name of `{function}` in this kernel")
-                    }
-                    ProbePoint::FunctionLine { function, .. } => format!("no function `{function}` in this kernel"),
-                    ProbePoint::FileLine { file, line } => format!("no code at line {line} of {file} in this kernel"),
-                    ProbePoint::Address(address) => format!("no code at {address:#x} in this kernel"),
-                };
-                let mut helps = Vec::new();
-                let (mut near, mut elsewhere) = (near, Vec::new());
-                if let Some(name) = point.function() {
-                    elsewhere = self.elsewhere(name);
-                    near = self.close_to(name, &near);
-                }
-                if !elsewhere.is_empty() {
-                    helps.push(format!("it is in a module: add `kernel.modules: [{}]`", elsewhere.join(", ")));
-                } else if !near.is_empty() {
-                    helps.push(format!("close by: {}", near.join(", ")));
-                }
-                if let Some(line) = next_line {
-                    helps.push(format!("the next line with code is {line}"));
-                }
-                if point.function().is_some() && elsewhere.is_empty() {
-                    let advice = match kernel.is_packaged() {
-                        true => {
-                            "this kernel is as its distribution configured it; for a function that it leaves out, have one built: `version` and `options` instead of `package`"
-                        }
-                        false => {
-                            "a function that this kernel's configuration leaves out needs its option in `kernel.options`"
-                        }
-                    };
-                    helps.push(advice.into());
-                }
-                order.loaded.diagnose(
-                    &format!("{path}.at"),
-                    format!("probe `{probe}`: {what}"),
-                    format!(
-                        "not in {label}{}",
-                        if self.chosen.debug.is_empty() { "" } else { " or a module of the guest" }
-                    ),
-                    &helps,
-                )
-            }
         }
     }
 }

@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::gdb::mi::number;
 use crate::gdb::scope::{self, Foreseen};
 use crate::gdb::symbols::Symbols;
-use crate::recipe::ProbePoint;
 use crate::report::model::Location;
 use crate::report::path::plain_symbol;
 
@@ -61,7 +60,7 @@ pub fn foresee(order: &Order<'_>) -> Result<Foresight> {
     let mut probes = Vec::new();
     for (index, probe) in order.loaded.recipe.probes.iter().enumerate() {
         let places = places(&mut armed, index, order)?;
-        let module = armed.home_of(index).map(String::from);
+        let module = armed.probes[index].home.map(String::from);
         probes.push(Foreseeable { name: probe.name.clone(), at: probe.at.clone(), module, places });
     }
     armed.gdb.stop();
@@ -70,14 +69,14 @@ pub fn foresee(order: &Order<'_>) -> Result<Foresight> {
 }
 
 fn places(armed: &mut Armed<'_>, probe: usize, order: &Order<'_>) -> Result<Vec<Place>> {
-    let Some(Some(breakpoint)) = armed.breakpoints.get(probe) else { return Ok(Vec::new()) };
-    let point: Option<ProbePoint> = order.loaded.recipe.probes.get(probe).and_then(|probe| probe.at.parse().ok());
-    let function = point.as_ref().and_then(ProbePoint::function).map(plain_symbol);
+    let probe = &armed.probes[probe];
+    let function = probe.point.function().map(plain_symbol).map(String::from);
+    let locations = probe.breakpoints.iter().flat_map(|breakpoint| breakpoint.locations.clone());
     let mut places = Vec::new();
-    for location in breakpoint.locations.clone() {
+    for location in locations.collect::<Vec<_>>() {
         let is_entry = !location.inlined && armed.collector.program.is_entry(&location.address);
         let variables = match number(&location.address) {
-            Some(address) => scope::foresee(&mut armed.gdb, address, function, is_entry, order.cancel)?,
+            Some(address) => scope::foresee(&mut armed.gdb, address, function.as_deref(), is_entry, order.cancel)?,
             None => Vec::new(),
         };
         places.push(Place { location, variables });

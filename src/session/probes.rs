@@ -1,0 +1,64 @@
+//! The probes of a run: what each is in GDB, from before its place is known until it is disarmed.
+
+use super::Order;
+use crate::error::Result;
+use crate::gdb::breakpoints::Breakpoint;
+use crate::gdb::client::Stop;
+use crate::gdb::mi::number;
+use crate::recipe::ProbePoint;
+use crate::recipe::types::ProbeSpec;
+
+/// A probe of the recipe in a run.
+#[derive(Debug)]
+pub(crate) struct Probe<'a> {
+    /// As the recipe has it.
+    pub(crate) spec: &'a ProbeSpec,
+    /// Where it stops.
+    pub(crate) point: ProbePoint,
+    /// What it is in GDB: nothing while it is pending, and once it is disarmed.
+    pub(crate) breakpoints: Vec<Breakpoint>,
+    /// Its place is in a module that is not loaded.
+    pub(crate) pending: bool,
+    /// That module, if its place is not in vmlinux.
+    pub(crate) home: Option<&'a str>,
+    /// How often it has passed its place without a hit, as its `skip` wants.
+    pub(crate) skipped: u32,
+}
+
+impl<'a> Probe<'a> {
+    /// All probes of the recipe, none of them resolved.
+    pub(crate) fn all(order: &Order<'a>) -> Result<Vec<Probe<'a>>> {
+        let specs = order.loaded.recipe.probes.iter().enumerate();
+        specs.map(|(index, spec)| Probe::new(index, spec, order)).collect()
+    }
+
+    fn new(index: usize, spec: &'a ProbeSpec, order: &Order<'a>) -> Result<Probe<'a>> {
+        let wrong = || order.loaded.diagnose(&format!("probes[{index}].at"), "this probe does not parse", "here", &[]);
+        let point = spec.at.parse().map_err(|_| wrong())?;
+        Ok(Probe { spec, point, breakpoints: Vec::new(), pending: false, home: None, skipped: 0 })
+    }
+
+    /// Its breakpoint that GDB has given this number.
+    pub(crate) fn numbered(&self, number: Option<u64>) -> Option<&Breakpoint> {
+        self.breakpoints.iter().find(|breakpoint| Some(breakpoint.number) == number)
+    }
+
+    /// Its breakpoint at the place of a stop.
+    pub(crate) fn at(&self, stop: &Stop) -> Option<&Breakpoint> {
+        let address = stop.address.as_deref().and_then(number)?;
+        let is_there = |place: &str| number(place) == Some(address);
+        self.breakpoints
+            .iter()
+            .find(|breakpoint| breakpoint.locations.iter().any(|location| is_there(&location.address)))
+    }
+
+    /// In how many places it can stop.
+    pub(crate) fn places(&self) -> usize {
+        self.breakpoints.iter().map(|breakpoint| breakpoint.locations.len()).sum()
+    }
+}
+
+/// The numbers that GDB has given to the breakpoints of these probes.
+pub(crate) fn numbers(probes: &[Probe<'_>]) -> Vec<u64> {
+    probes.iter().flat_map(|probe| &probe.breakpoints).map(|breakpoint| breakpoint.number).collect()
+}

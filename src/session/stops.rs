@@ -1,0 +1,192 @@
+//! What a stop comes to: the probes that it belongs to, their conditions, and the hits that are collected.
+
+use std::time::Duration;
+
+use super::Order;
+use super::arm::Armed;
+use super::journal::Journal;
+use crate::error::{Error, Result};
+use crate::gdb::client::Stop;
+use crate::gdb::collect::{Probed, Returned};
+use crate::gdb::{breakpoints, target};
+use crate::recipe::ProbePoint;
+
+/// How long a stop was.
+pub(super) struct Stopped {
+    pub(super) whole: Duration,
+    /// How much of it does not count as the step's.
+    pub(super) not_the_steps: Duration,
+}
+
+/// What serves stops.
+pub(super) struct Stops<'w, 'o, 'a, 'j> {
+    pub(super) order: &'w Order<'o>,
+    pub(super) armed: &'w mut Armed<'a>,
+    pub(super) journal: &'w mut Journal<'j>,
+}
+
+impl Stops<'_, '_, '_, '_> {
+    /// A stop: collects a hit for every probe that it belongs to, then lets the guest run. A stop whose conditions are
+    /// false counts as the step's time, or a hot probe would put off the timeout for ever.
+    pub(super) fn serve(&mut self, first: &Stop) -> Result<Stopped> {
+        let mut stop = Some(first.clone());
+        let (mut hits, mut changes) = (0, 0);
+        while let Some(here) = stop.take() {
+            let probes = self.probes_at(&here)?;
+            for &index in &probes {
+                hits += self.hit(index, &here)?;
+            }
+            hits += self.returned(&here)?;
+            let change = self.armed.watch.change_at(&here);
+            if let Some(change) = change {
+                self.armed.module_changed(change, &here, self.journal)?;
+                changes += 1;
+            }
+            if change.is_some() || self.is_armed_at(&here) || self.armed.returns.is_at(&here) {
+                stop = target::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
+            }
+        }
+        target::resume(&mut self.armed.gdb, self.order.cancel)?;
+        let stood_still = first.at.elapsed();
+        self.journal.stood_still(hits, stood_still);
+        let not_the_steps = if hits + changes > 0 { stood_still } else { Duration::ZERO };
+        Ok(Stopped { whole: stood_still, not_the_steps })
+    }
+
+    fn is_armed_at(&self, stop: &Stop) -> bool {
+        self.armed.probes.iter().any(|probe| probe.at(stop).is_some())
+    }
+
+    /// The probes that a stop belongs to: GDB names one, others may share its address.
+    fn probes_at(&mut self, stop: &Stop) -> Result<Vec<usize>> {
+        let named = stop.breakpoint.and_then(|number| self.index_of(number));
+        if stop.said.contains("Error in testing") {
+            let mut said = stop.said.lines().skip_while(|line| !line.contains("Error in testing")).skip(1);
+            let why = said.next().unwrap_or("GDB gives no reason").trim();
+            return Err(self.bad_condition(named.unwrap_or_default(), why));
+        }
+        let own = self.armed.watch.change_at(stop).is_some() || self.armed.returns.is_at(stop);
+        if named.is_none() && !own {
+            let reason = stop.reason.as_deref().unwrap_or("no reason given");
+            self.journal.warn(format!("the guest stopped where no probe is ({reason}); it was let run on"));
+            return Ok(Vec::new());
+        }
+        let here: Vec<usize> = (0..self.armed.probes.len())
+            .filter(|index| Some(*index) == named || self.armed.probes[*index].at(stop).is_some())
+            .collect();
+        let mut probes = Vec::new();
+        for index in here {
+            if self.condition_holds(index, Some(index) == named, stop)? {
+                probes.push(index);
+            }
+        }
+        Ok(probes)
+    }
+
+    fn index_of(&self, number: u64) -> Option<usize> {
+        self.armed.probes.iter().position(|probe| probe.numbered(Some(number)).is_some())
+    }
+
+    /// Whether the probe's condition holds, as far as GDB has not found that out already by naming the probe.
+    fn condition_holds(&mut self, index: usize, named: bool, stop: &Stop) -> Result<bool> {
+        let probe = &self.armed.probes[index];
+        let ours = probe.numbered(stop.breakpoint).and_then(|breakpoint| breakpoint.condition.clone());
+        let Some(condition) = (if named { ours } else { probe.spec.when.clone() }) else { return Ok(true) };
+        match self.armed.collector.holds(&mut self.armed.gdb, &condition, stop, self.order.cancel)? {
+            Ok(holds) => Ok(holds),
+            Err(why) if self.armed.probes[index].places() > 1 => {
+                self.skip(index, stop, &why);
+                Ok(false)
+            }
+            Err(why) => Err(self.bad_condition(index, &why)),
+        }
+    }
+
+    /// In one copy of an inlined function a variable may be lost that others have: said once, and no hit.
+    fn skip(&mut self, index: usize, stop: &Stop, why: &str) {
+        let address = stop.address.as_deref().unwrap_or_default();
+        let name = &self.armed.probes[index].spec.name;
+        let text =
+            format!("probe `{name}`: its condition cannot be evaluated at {address} ({why}); stops there are no hits");
+        self.journal.warn_once(text);
+    }
+
+    /// A condition that parsed but cannot be evaluated: that shows only at a stop.
+    fn bad_condition(&self, index: usize, why: &str) -> Error {
+        let name = &self.armed.probes[index].spec.name;
+        self.order.loaded.diagnose(
+            &format!("probes[{index}].when"),
+            format!("probe `{name}`: this condition cannot be evaluated where the probe stops"),
+            why,
+            &["it is evaluated with the arguments and locals of the innermost frame".into()],
+        )
+    }
+
+    /// GDB stands where a probe is. One on a return waits for that; otherwise it is a hit. Gives how many hits there were.
+    fn hit(&mut self, index: usize, stop: &Stop) -> Result<usize> {
+        if !matches!(self.armed.probes[index].point, ProbePoint::Return(_)) {
+            return self.collect(index, None, stop);
+        }
+        let Armed { gdb, collector, returns, .. } = &mut *self.armed;
+        let arguments = collector.arguments(gdb, stop, self.order.cancel)?;
+        returns.entered(gdb, index, arguments, stop, self.order.cancel)?;
+        Ok(0)
+    }
+
+    /// The calls that have returned to where GDB stands become hits. Gives how many there were.
+    fn returned(&mut self, stop: &Stop) -> Result<usize> {
+        let Armed { gdb, returns, .. } = &mut *self.armed;
+        let calls = returns.returned(gdb, stop, self.order.cancel)?;
+        let mut hits = 0;
+        for call in &calls {
+            let value = self.armed.returns.value(&mut self.armed.gdb, call.probe, stop, self.order.cancel)?;
+            let returned = Returned { value: value.as_ref(), arguments: &call.arguments };
+            hits += self.collect(call.probe, Some(returned), stop)?;
+        }
+        Ok(hits)
+    }
+
+    /// Makes a hit of a stop, unless the probe wants to skip it. Gives how many hits that is.
+    fn collect(&mut self, index: usize, call: Option<Returned<'_>>, stop: &Stop) -> Result<usize> {
+        let number = self.journal.next_hit();
+        let Armed { gdb, collector, probes, .. } = &mut *self.armed;
+        let probe = &mut probes[index];
+        let spec = probe.spec;
+        if probe.skipped < spec.skip {
+            probe.skipped += 1;
+            return Ok(0);
+        }
+        let entered = probe.at(stop).filter(|_| call.is_none());
+        let entry = entered.and_then(|breakpoint| breakpoint.entry.as_ref());
+        let hit = collector.collect(gdb, Probed { spec, entry, call }, number, stop, self.order.cancel)?;
+        for complaint in collector.complaints() {
+            self.journal.warn(complaint);
+        }
+        if hit.frames.is_empty() {
+            return Err(Error::debugger(format!(
+                "GDB could not read the stack at hit {number} of probe `{}`",
+                spec.name
+            ))
+            .hint("gdb-mi.log in the run directory has everything that was said"));
+        }
+        if let Some(cut) = &hit.cut {
+            self.journal.warn_once(format!("probe `{}`: a stack is {cut}; what is below it is not known", spec.name));
+        }
+        self.journal.hit(index, hit)?;
+        if self.journal.hits_of(index) >= u64::from(spec.limit) {
+            self.disarm(index)?;
+        }
+        Ok(1)
+    }
+
+    /// Takes a probe out that has had its hits.
+    fn disarm(&mut self, index: usize) -> Result<()> {
+        let Armed { gdb, probes, returns, .. } = &mut *self.armed;
+        for breakpoint in probes[index].breakpoints.drain(..) {
+            breakpoints::delete(gdb, breakpoint.number, self.order.cancel)?;
+        }
+        returns.forget(index);
+        self.journal.disarmed(index);
+        Ok(())
+    }
+}
