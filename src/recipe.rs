@@ -5,7 +5,7 @@
 //! 1. [`load()`] reads the file. What is wrong with it is shown at its line ([`diagnostic`], [`locate`]):
 //!    YAML that is no YAML, keys and types that a recipe does not have (`shape`), and values that make no
 //!    sense (`check`).
-//! 2. [`point`] and [`expression`] say what `at`, `when` and `show` may hold. They are the gate of the rule that
+//! 2. [`point`], [`expression`] and [`message`] say what `at`, `when`, `show` and `log` may hold. They are the gate of the rule that
 //!    recipes are data: nothing in a recipe becomes a GDB command or runs on the host.
 //! 3. [`resolve()`] finds the files a recipe names: fragments, the image and its `init`.
 //!
@@ -19,9 +19,11 @@ pub mod image;
 pub mod kernel;
 pub mod load;
 pub mod locate;
+pub mod message;
 pub mod modules;
 pub mod network;
 pub mod point;
+pub mod probe;
 pub mod resolve;
 mod shape;
 pub mod topology;

@@ -1,5 +1,7 @@
 //! What a hit shows: asks GDB for the stack, every frame's variables, the task and the context, in few round trips.
 
+mod log;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -179,11 +181,13 @@ impl<'a> Collector<'a> {
         std::mem::take(&mut self.complaints)
     }
 
-    fn complain(&mut self, probe: &str, name: &str, answer: &Answer) {
+    /// `key` is the recipe's: `show`, whose entries have names, or `log`.
+    fn complain(&mut self, probe: &str, key: &str, name: &str, answer: &Answer) {
         if let Answer::Refused(why) = answer
-            && self.complained.insert((probe.into(), name.into()))
+            && self.complained.insert((format!("{probe} {key}"), name.into()))
         {
-            self.complaints.push(format!("probe `{probe}`: `show` entry `{name}` cannot be evaluated: {why}"));
+            let entry = if key == "show" { " entry" } else { ":" };
+            self.complaints.push(format!("probe `{probe}`: `{key}`{entry} `{name}` cannot be evaluated: {why}"));
         }
     }
 
@@ -226,7 +230,7 @@ impl<'a> Collector<'a> {
         let list = answers.next().map(Answer::ok).and_then(std::result::Result::ok).unwrap_or_default();
         let facts: Vec<Answer> = answers.by_ref().take(facts.len()).collect();
         let answers: Vec<(&String, Answer)> = probe.show.keys().zip(answers).collect();
-        answers.iter().for_each(|(name, answer)| self.complain(&probe.name, name, answer));
+        answers.iter().for_each(|(name, answer)| self.complain(&probe.name, "show", name, answer));
         let shown = answers.into_iter().map(|(name, answer)| shown(name, answer)).collect();
         let Stack { mut frames, cut } = self.stacks.read(gdb, &self.program, innermost, &list, cancel)?;
         if let (Some(place), Some(frame)) = (entry, frames.first_mut().filter(|frame| frame.offset == Some(0))) {
@@ -251,6 +255,7 @@ impl<'a> Collector<'a> {
             decoded,
             returned: returned.cloned(),
             arguments: arguments.to_vec(),
+            message: None,
             cost: Cost { stop_us: 0, collect_us: micros(start) },
         })
     }

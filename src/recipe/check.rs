@@ -6,16 +6,16 @@ mod capture;
 mod image;
 mod kernel;
 mod network;
+mod probe;
 mod step;
 mod topology;
 
 use std::collections::BTreeSet;
 
 use super::diagnostic::{Diagnostic, Objection, Span};
-use super::expression;
 use super::image::is_plain_name;
 use super::locate::{Outline, Part};
-use super::point::{ProbePoint, is_identifier};
+use super::point::is_identifier;
 use super::types::{Comparison, ExpectSpec, GuestSpec, ProbeSpec, Recipe};
 use crate::spelling;
 
@@ -80,35 +80,6 @@ impl Checker<'_, '_> {
         self.capture(&guest.network);
     }
 
-    fn probe(&mut self, path: &str, probe: &ProbeSpec) {
-        let name = &probe.name;
-        if let Err(objection) = probe.at.parse::<ProbePoint>() {
-            self.objection(&format!("{path}.at"), &probe.at, &format!("probe `{name}`"), objection);
-        }
-        if let Some(when) = &probe.when
-            && let Err(objection) = expression::check(when)
-        {
-            self.objection(&format!("{path}.when"), when, &format!("probe `{name}`: `when`"), objection);
-        }
-        for (shown, value) in &probe.show {
-            let at = format!("{path}.show.{shown}");
-            if shown.trim().is_empty() || shown.contains('\n') {
-                self.key(&at, format!("probe `{name}`: a value to show needs a name"), "must be one line, not empty");
-            }
-            if let Err(objection) = expression::check(value) {
-                self.objection(&at, value, &format!("probe `{name}`: `{shown}`"), objection);
-            }
-        }
-        if probe.stack < 1 {
-            self.value(&format!("{path}.stack"), format!("probe `{name}`: a stack has at least one frame"), "");
-        }
-        if probe.limit < 1 {
-            let message = format!("probe `{name}`: a probe that may not be hit sees nothing");
-            self.value(&format!("{path}.limit"), message, "must be at least 1")
-                .help("to say that it must not be hit, write `hits: 0` in `expect`");
-        }
-    }
-
     fn expectation(&mut self, path: &str, expect: &ExpectSpec, probes: &[ProbeSpec]) {
         let Some(probe) = probes.iter().find(|probe| probe.name == expect.probe) else {
             let names = || probes.iter().map(|probe| probe.name.as_str()).filter(|name| !name.is_empty());
@@ -126,6 +97,11 @@ impl Checker<'_, '_> {
             let message = format!("probe `{}` cannot be hit {} times", probe.name, hits.count);
             self.value(&format!("{path}.hits"), message, format!("it is disarmed after {}", probe.limit))
                 .help(format!("raise the probe's limit: `limit: {}`", hits.count));
+        }
+        if probe.log.is_some() && !expect.through.is_empty() {
+            let message = format!("the hits of probe `{}` have no stack", probe.name);
+            self.key(&format!("{path}.through"), message, "nothing to look through")
+                .help(format!("`{}` only logs: take `log` away from it, or add a probe there without", probe.name));
         }
         for (index, function) in expect.through.iter().enumerate() {
             if !is_identifier(function) {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::kernel::KernelSpec;
 use super::network::NetworkSpec;
+pub use super::probe::ProbeSpec;
 
 /// A whole recipe, as written, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,40 +90,6 @@ impl std::str::FromStr for MemorySize {
 impl fmt::Display for MemorySize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}M", self.mebibytes)
-    }
-}
-
-/// One place to stop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProbeSpec {
-    /// Unique in the recipe.
-    pub name: String,
-    /// `function`, `function:+line`, `return:function`, `file:line` or `*address`.
-    pub at: String,
-    /// A C condition, evaluated in the frame of the stop; only stops where it holds become hits.
-    #[serde(default)]
-    pub when: Option<String>,
-    /// Expressions to evaluate at every hit, by name.
-    #[serde(default)]
-    pub show: BTreeMap<String, String>,
-    /// How many frames to collect at most.
-    #[serde(default = "ProbeSpec::default_stack")]
-    pub stack: u32,
-    /// How many times the place is passed before the first hit; of a probe on a return, how many returns.
-    #[serde(default)]
-    pub skip: u32,
-    /// Hits after which the probe is disarmed.
-    #[serde(default = "ProbeSpec::default_limit")]
-    pub limit: u32,
-}
-
-impl ProbeSpec {
-    fn default_stack() -> u32 {
-        64
-    }
-    fn default_limit() -> u32 {
-        100
     }
 }
 
@@ -335,7 +302,8 @@ impl Serialize for HitCount {
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+/// Reads a duration like `10s`.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct Visitor;
     impl serde::de::Visitor<'_> for Visitor {
         type Value = Duration;
@@ -350,6 +318,7 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     deserializer.deserialize_any(Visitor)
 }
 
-fn write_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+/// Writes it back.
+pub(super) fn write_duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
 }

@@ -182,8 +182,9 @@ fn compare_hit(first: &Hit, second: &Hit, one_kernel: bool) -> HitDifference {
     let facts = |hit: &Hit| {
         let task = hit.task.comm.clone().map(|comm| ("task".to_string(), comm));
         let context = hit.context.map(|context| ("context".to_string(), context.as_str().to_string()));
+        let message = hit.message.clone().map(|message| ("log".to_string(), without_addresses(&message)));
         let shown = hit.shown.iter().map(|var| (format!("show {}", var.name), shown(var)));
-        task.into_iter().chain(context).chain(shown).collect::<Vec<_>>()
+        task.into_iter().chain(context).chain(message).chain(shown).collect::<Vec<_>>()
     };
     HitDifference {
         indices: [first.index, second.index],

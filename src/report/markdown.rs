@@ -1,7 +1,7 @@
 //! A report as a page a person likes to read: `report.md`.
 //!
 //! Pure: source lines come from whoever implements [`Sources`]. This file holds the order of the page; the parts are
-//! `head` (outcome, question, facts, probes), `hits` and `frames` (every stop), `tail` (trigger, expectations, timings,
+//! `head` (outcome, question, facts, probes), `hits` and `frames` (every stop), `log` (what was logged), `tail` (trigger, expectations, timings,
 //! files). `page` writes blocks and `escape` keeps foreign text from becoming Markdown.
 
 pub(super) mod escape;
@@ -9,6 +9,7 @@ mod frames;
 mod head;
 mod hits;
 mod incidents;
+mod log;
 mod page;
 mod tail;
 
@@ -38,6 +39,7 @@ pub fn render(report: &Report, sources: &dyn Sources) -> String {
     head::write(&mut page, report);
     tail::expectations(&mut page, report);
     hits::write(&mut page, report, sources);
+    log::write(&mut page, &report.hits);
     tail::trigger(&mut page, report);
     incidents::write(&mut page, report);
     tail::notes(&mut page, report);

@@ -244,6 +244,9 @@ pub struct Hit {
     /// For probes on a return: the arguments as they were when the function was entered.
     #[serde(default)]
     pub arguments: Vec<Var>,
+    /// What the probe logged, for probes with `log`: such a hit has no stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// What the hit cost. Volatile.
     pub cost: Cost,
 }

@@ -12,7 +12,7 @@ pub fn plain_symbol(symbol: &str) -> &str {
 }
 
 /// For every hit the first hit (its place in `hits`) that came through the same functions; for a new path, itself.
-pub fn first_of_path(hits: &[Hit]) -> Vec<usize> {
+pub fn first_of_path(hits: &[&Hit]) -> Vec<usize> {
     let mut first = std::collections::HashMap::new();
     hits.iter()
         .enumerate()
@@ -70,7 +70,7 @@ mod tests {
         let hit = sample().hits.remove(0);
         let mut other = hit.clone();
         other.frames.truncate(3);
-        assert_eq!(first_of_path(&[hit.clone(), other.clone(), hit, other]), [0, 1, 0, 1]);
+        assert_eq!(first_of_path(&[&hit, &other, &hit, &other]), [0, 1, 0, 1]);
     }
 
     #[test]

@@ -123,6 +123,7 @@ pub(crate) fn hit(index: u64) -> Hit {
         }],
         returned: None,
         arguments: Vec::new(),
+        message: None,
         cost: Cost { stop_us: 101_000, collect_us: 17_000 },
     }
 }

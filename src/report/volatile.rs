@@ -47,6 +47,9 @@ fn of_hit(hit: &Hit, at: &str, places: &mut Vec<String>) {
     }
     of_vars(&hit.shown, format!("{at}/shown"));
     of_vars(&hit.arguments, format!("{at}/arguments"));
+    if hit.message.as_ref().is_some_and(|message| says_a_place_or_time(message, hit.jiffies)) {
+        places.push(format!("{at}/message"));
+    }
     if hit.returned.as_ref().is_some_and(|var| is_volatile(var, hit.jiffies)) {
         places.push(format!("{at}/returned/value"));
     }
@@ -65,13 +68,17 @@ fn of_hit(hit: &Hit, at: &str, places: &mut Vec<String>) {
 
 fn is_volatile(var: &Var, jiffies: Option<u64>) -> bool {
     let Some(value) = &var.value else { return false };
-    // Of a structure, every member's name and number.
-    let mut words = value.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-    is_time(&var.name)
-        || words.any(|word| match number(word) {
-            Some(number) => ALLOCATED.contains(&number) || jiffies.is_some_and(|now| is_near(number, now)),
-            None => is_time(word),
-        })
+    is_time(&var.name) || says_a_place_or_time(value, jiffies)
+}
+
+/// Whether a word of a text is an address of allocated memory, a time or the name of one. Of a structure's value, every
+/// member's name and number is a word.
+fn says_a_place_or_time(text: &str, jiffies: Option<u64>) -> bool {
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    words.any(|word| match number(word) {
+        Some(number) => ALLOCATED.contains(&number) || jiffies.is_some_and(|now| is_near(number, now)),
+        None => is_time(word),
+    })
 }
 
 /// Whether an address has a port that the kernel chose (`net.ipv4.ip_local_port_range`, as it is by default), by the time

@@ -19,6 +19,8 @@ use crate::report::text::plural;
 
 /// The file that holds the hits while the run goes on; `report.json` takes its place.
 pub(crate) const HITS: &str = "hits.jsonl";
+/// How often that file is synced.
+const SYNC: Duration = Duration::from_secs(1);
 
 pub(crate) struct Journal<'a> {
     order: &'a Order<'a>,
@@ -27,6 +29,8 @@ pub(crate) struct Journal<'a> {
     kernel: Option<KernelBuild>,
     accelerator_noted: bool,
     hits_file: Option<File>,
+    /// When that was last synced.
+    synced: Option<Instant>,
     /// The step that runs, or ran last.
     current_step: Option<String>,
     /// The stack of every incident, as the kernel printed it.
@@ -72,6 +76,7 @@ impl<'a> Journal<'a> {
             kernel: None,
             accelerator_noted: false,
             hits_file: None,
+            synced: None,
             current_step: None,
             traces: Vec::new(),
         }
@@ -188,7 +193,13 @@ impl<'a> Journal<'a> {
             Some(file) => file,
             none => none.insert(OpenOptions::new().create(true).append(true).open(&path).or_host(cannot())?),
         };
-        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).or_host(cannot())
+        // Written, it outlives kdbg, GDB and QEMU, whatever becomes of them; synced, the host too. That costs more than all
+        // the rest of a logged line, so what the host can take with it is a second's hits.
+        let is_due = self.synced.is_none_or(|at| at.elapsed() > SYNC);
+        let synced = |file: &File| if is_due { file.sync_data() } else { Ok(()) };
+        file.write_all(line.as_bytes()).and_then(|()| synced(file)).or_host(cannot())?;
+        self.synced = if is_due { Some(Instant::now()) } else { self.synced };
+        Ok(())
     }
 
     /// The guest runs again: how long it stood still for the last `hits` hits.

@@ -6,6 +6,7 @@ use crate::gdb::breakpoints::Breakpoint;
 use crate::gdb::client::Stop;
 use crate::gdb::mi::number;
 use crate::recipe::ProbePoint;
+use crate::recipe::message::Message;
 use crate::recipe::types::ProbeSpec;
 
 /// A probe of the recipe in a run.
@@ -15,6 +16,8 @@ pub(crate) struct Probe<'a> {
     pub(crate) spec: &'a ProbeSpec,
     /// Where it stops.
     pub(crate) point: ProbePoint,
+    /// What it logs, if it only logs.
+    pub(crate) log: Option<Message>,
     /// What it is in GDB: nothing while it is pending, and once it is disarmed.
     pub(crate) breakpoints: Vec<Breakpoint>,
     /// Its place is in a module that is not loaded.
@@ -33,9 +36,11 @@ impl<'a> Probe<'a> {
     }
 
     fn new(index: usize, spec: &'a ProbeSpec, order: &Order<'a>) -> Result<Probe<'a>> {
-        let wrong = || order.loaded.diagnose(&format!("probes[{index}].at"), "this probe does not parse", "here", &[]);
-        let point = spec.at.parse().map_err(|_| wrong())?;
-        Ok(Probe { spec, point, breakpoints: Vec::new(), pending: false, home: None, skipped: 0 })
+        let wrong =
+            |key| order.loaded.diagnose(&format!("probes[{index}].{key}"), "this probe does not parse", "here", &[]);
+        let point = spec.at.parse().map_err(|_| wrong("at"))?;
+        let log = spec.log.as_ref().map(|log| log.parse().map_err(|_| wrong("log"))).transpose()?;
+        Ok(Probe { spec, point, log, breakpoints: Vec::new(), pending: false, home: None, skipped: 0 })
     }
 
     /// Its breakpoint that GDB has given this number.

@@ -158,11 +158,15 @@ impl Stops<'_, '_, '_, '_> {
         }
         let entered = probe.at(stop).filter(|_| call.is_none());
         let entry = entered.and_then(|breakpoint| breakpoint.entry.as_ref());
-        let hit = collector.collect(gdb, Probed { spec, entry, call }, number, stop, self.order.cancel)?;
+        let probed = Probed { spec, entry, call };
+        let hit = match &probe.log {
+            Some(message) => collector.log(gdb, probed, message, number, stop, self.order.cancel)?,
+            None => collector.collect(gdb, probed, number, stop, self.order.cancel)?,
+        };
         for complaint in collector.complaints() {
             self.journal.warn(complaint);
         }
-        if hit.frames.is_empty() {
+        if hit.frames.is_empty() && hit.message.is_none() {
             return Err(Error::debugger(format!(
                 "GDB could not read the stack at hit {number} of probe `{}`",
                 spec.name

@@ -8,10 +8,13 @@ use super::style::Styles;
 use crate::event::{Phase, Unit, millis};
 use crate::report::model::{Context, Frame, Hit};
 use crate::report::path::place;
-use crate::report::text::{duration, printable};
+use crate::report::text::{duration, printable, shorten};
 
 /// How wide the labels at the left are.
 pub const LABEL: usize = 8;
+
+/// How much of a logged line is shown.
+const MESSAGE: usize = 160;
 
 /// `  kernel   6.1.192 base+net`: a labelled line.
 pub fn labelled(styles: &Styles, label: &str, text: &str) -> String {
@@ -65,6 +68,9 @@ pub fn hit_head(styles: &Styles, hit: &Hit) -> String {
 /// A hit in one line, with its place.
 pub fn hit(styles: &Styles, hit: &Hit) -> String {
     let head = hit_head(styles, hit);
+    if let Some(message) = &hit.message {
+        return format!("{head}  {}", printable(&shorten(message, MESSAGE)));
+    }
     match hit.frames.first() {
         Some(frame) => {
             let at = frame_place(frame);

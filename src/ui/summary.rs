@@ -18,6 +18,9 @@ const FRAMES: usize = 5;
 /// How many hits are shown; the rest is counted.
 const HITS: usize = 6;
 
+/// How many logged lines.
+const LOGGED: usize = 12;
+
 /// How much room the values of a frame have.
 const VALUES: usize = 64;
 
@@ -93,14 +96,22 @@ fn step_fact(step: &StepResult) -> String {
 
 /// The first hit with its stack, the next ones in a line each, and how many there were.
 fn hits(styles: &Styles, hits: &[Hit], look: Look) -> Vec<String> {
-    let Some((first, others)) = hits.split_first() else { return vec![] };
-    let mut lines = first_hit(styles, first);
-    if look.facts {
-        lines.extend(others.iter().take(HITS - 1).map(|hit| line::hit(styles, hit)));
-        lines.extend((hits.len() > HITS).then(|| format!("  …  {} more in the report", hits.len() - HITS)));
+    let (logged, stacks): (Vec<&Hit>, Vec<&Hit>) = hits.iter().partition(|hit| hit.message.is_some());
+    let mut lines = Vec::new();
+    if let Some((first, others)) = stacks.split_first() {
+        lines = first_hit(styles, first);
+        lines.extend(some(styles, others, HITS - 1).filter(|_| look.facts));
     }
-    lines.extend((!others.is_empty()).then(|| line::labelled(styles, "hits", &by_probe(hits))));
+    lines.extend(some(styles, &logged, LOGGED).filter(|_| look.facts));
+    lines.extend((hits.len() > 1).then(|| line::labelled(styles, "hits", &by_probe(hits))));
     lines
+}
+
+/// The first hits in a line each, and how many there are more.
+fn some<'a>(styles: &'a Styles, hits: &'a [&'a Hit], limit: usize) -> impl Iterator<Item = String> + 'a {
+    let more = hits.len().checked_sub(limit).filter(|more| *more > 0);
+    let more = more.map(|more| format!("  …  {more} more in the report"));
+    hits.iter().take(limit).map(|hit| line::hit(styles, hit)).chain(more)
 }
 
 /// `rst 57, drop 3`, in the order in which they were first hit.

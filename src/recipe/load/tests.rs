@@ -1,5 +1,7 @@
 //! Bad recipes, and what is said about each: the whole text, as a user sees it, is in `snapshots/`.
 
+mod probes;
+
 use std::fmt::Write;
 
 use super::*;

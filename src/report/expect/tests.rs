@@ -14,15 +14,7 @@ fn recipe(expect: ExpectSpec) -> Recipe {
         about: String::new(),
         kernel: KernelSpec { version: vec!["6.1".into()], config, ..KernelSpec::default() },
         guest: Default::default(),
-        probes: vec![ProbeSpec {
-            name: "rst".into(),
-            at: "tcp_v4_send_reset".into(),
-            when: None,
-            show: Default::default(),
-            stack: 64,
-            skip: 0,
-            limit: 8,
-        }],
+        probes: vec![serde_yaml::from_str("{ name: rst, at: tcp_v4_send_reset, limit: 8 }").unwrap()],
         trigger: vec![StepSpec {
             name: "connect".into(),
             on: None,

@@ -81,7 +81,7 @@ fn outcome(report: &Report) -> String {
 
 /// Who ran into a probe, how often, on how many paths.
 fn hits_of(probe: &ProbeResult, hits: &[Hit]) -> String {
-    let seen: Vec<Hit> = hits.iter().filter(|hit| hit.probe == probe.name).cloned().collect();
+    let seen: Vec<&Hit> = hits.iter().filter(|hit| hit.probe == probe.name).collect();
     let name = code(&probe.name);
     let firsts = first_of_path(&seen);
     let paths = firsts.iter().enumerate().filter(|(at, first)| at == *first).count();
@@ -96,6 +96,9 @@ fn hits_of(probe: &ProbeResult, hits: &[Hit]) -> String {
     let by = if tasks.is_empty() { String::new() } else { format!(" while {} ran", list(&tasks)) };
     let disarmed = if probe.disarmed { "; then it reached its limit and was disarmed" } else { "" };
     match seen.len() {
+        n if n > 0 && seen.iter().all(|hit| hit.message.is_some()) => {
+            format!("Probe {name} logged {}{by}{disarmed}.", plural(n as u64, "line"))
+        }
         0 => format!("Probe {name} was never hit."),
         1 => format!("Probe {name} was hit once{by}{disarmed}."),
         n if paths == 1 => format!("Probe {name} was hit {n} times, always by the same path,{by}{disarmed}."),

@@ -25,25 +25,30 @@ const LANDMARKS: usize = 6;
 
 /// Writes all hits.
 pub(super) fn write(page: &mut Page, report: &Report, sources: &dyn Sources) {
-    page.heading(2, "Hits");
     if report.hits.is_empty() {
+        page.heading(2, "Hits");
         page.paragraph("No probe was hit.");
         return;
     }
-    let firsts = first_of_path(&report.hits);
-    if report.hits.len() >= OVERVIEW_FROM {
-        overview(page, &report.hits, &firsts);
+    let hits: Vec<&Hit> = report.hits.iter().filter(|hit| hit.message.is_none()).collect();
+    if hits.is_empty() {
+        return;
     }
-    for (at, (hit, &first)) in report.hits.iter().zip(&firsts).enumerate() {
-        let same_as = (first != at).then(|| report.hits[first].index);
+    page.heading(2, "Hits");
+    let firsts = first_of_path(&hits);
+    if hits.len() >= OVERVIEW_FROM {
+        overview(page, &hits, &firsts);
+    }
+    for (at, (hit, &first)) in hits.iter().zip(&firsts).enumerate() {
+        let same_as = (first != at).then(|| hits[first].index);
         write_hit(page, hit, same_as, sources);
     }
 }
 
 /// One row a path: which hits came by it, who was running, and its landmarks.
-fn overview(page: &mut Page, hits: &[Hit], firsts: &[usize]) {
+fn overview(page: &mut Page, hits: &[&Hit], firsts: &[usize]) {
     let row = |first: usize| {
-        let same: Vec<&Hit> = hits.iter().zip(firsts).filter(|(_, f)| **f == first).map(|(hit, _)| hit).collect();
+        let same: Vec<&Hit> = hits.iter().zip(firsts).filter(|(_, f)| **f == first).map(|(hit, _)| *hit).collect();
         let indices: Vec<u64> = same.iter().map(|hit| hit.index).collect();
         let probes = names(same.iter().map(|hit| hit.probe.as_str()));
         let tasks = names(same.iter().map(|hit| hit.task.comm.as_deref().unwrap_or("?")));

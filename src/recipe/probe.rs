@@ -1,0 +1,44 @@
+//! A probe, as a recipe has it.
+//!
+//! Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One place to stop, and what a stop there comes to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeSpec {
+    /// Unique in the recipe.
+    pub name: String,
+    /// `function`, `function:+line`, `return:function`, `file:line` or `*address`.
+    pub at: String,
+    /// A C condition, evaluated in the frame of the stop; only stops where it holds become hits.
+    #[serde(default)]
+    pub when: Option<String>,
+    /// Expressions to evaluate at every hit, by name.
+    #[serde(default)]
+    pub show: BTreeMap<String, String>,
+    /// A line of text with `{expressions}`: a hit is this line then, without stack and variables.
+    #[serde(default)]
+    pub log: Option<String>,
+    /// How many frames to collect at most.
+    #[serde(default = "ProbeSpec::default_stack")]
+    pub stack: u32,
+    /// How many times the place is passed before the first hit; of a probe on a return, how many returns.
+    #[serde(default)]
+    pub skip: u32,
+    /// Hits after which the probe is disarmed.
+    #[serde(default = "ProbeSpec::default_limit")]
+    pub limit: u32,
+}
+
+impl ProbeSpec {
+    fn default_stack() -> u32 {
+        64
+    }
+    fn default_limit() -> u32 {
+        100
+    }
+}
