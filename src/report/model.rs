@@ -2,6 +2,7 @@
 //!
 //! Pure: no file, no process. Every other format is rendered from a [`Report`].
 
+mod hit;
 mod incident;
 mod var;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::debuggable::Debuggable;
 use crate::error::ErrorKind;
+pub use hit::{Context, Cost, Decoded, Frame, Hit, Task};
 pub use incident::{Call, Incident, IncidentKind};
 pub use var::{Lost, Var, Why};
 
@@ -186,127 +188,6 @@ pub struct Location {
     pub line: Option<u32>,
     /// Whether this is an inlined copy of the probed function.
     pub inlined: bool,
-}
-
-/// In which context the CPU was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Context {
-    /// A task's own code: system call, fault, exit or kernel thread.
-    Process,
-    /// Serving a softirq.
-    Softirq,
-    /// In an interrupt handler.
-    Hardirq,
-    /// In a non-maskable interrupt.
-    Nmi,
-}
-
-impl Context {
-    /// The word used in the report.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Context::Process => "process",
-            Context::Softirq => "softirq",
-            Context::Hardirq => "hardirq",
-            Context::Nmi => "nmi",
-        }
-    }
-}
-
-/// One stop that belongs to a probe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hit {
-    /// Counts from 1, over all probes.
-    pub index: u64,
-    /// The probe's name.
-    pub probe: String,
-    /// The virtual CPU that stopped, from 0.
-    pub cpu: u32,
-    /// The current task on that CPU.
-    pub task: Task,
-    /// The context that the CPU was in; none when it could not be read.
-    pub context: Option<Context>,
-    /// The kernel's `jiffies`; none when it could not be read. Volatile.
-    pub jiffies: Option<u64>,
-    /// The stack, innermost frame first.
-    pub frames: Vec<Frame>,
-    /// Where and why the stack could not be followed to the kernel's entry; none when it was, or when the probe wanted no
-    /// more frames.
-    #[serde(default)]
-    pub cut: Option<String>,
-    /// The recipe's `show` expressions.
-    pub shown: Vec<Var>,
-    /// Kernel objects that were recognised.
-    pub decoded: Vec<Decoded>,
-    /// The returned value, for probes on a return.
-    pub returned: Option<Var>,
-    /// For probes on a return: the arguments as they were when the function was entered.
-    #[serde(default)]
-    pub arguments: Vec<Var>,
-    /// What the probe logged, for probes with `log`: such a hit has no stack.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// What the hit cost. Volatile.
-    pub cost: Cost,
-}
-
-/// The current task of a hit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Task {
-    /// `task_struct.comm`; none when it could not be read.
-    pub comm: Option<String>,
-    /// The thread's id (`task_struct.pid`).
-    pub pid: Option<i64>,
-    /// The process's id (`task_struct.tgid`).
-    pub tgid: Option<i64>,
-}
-
-/// One frame of a stack.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Frame {
-    /// 0 is the innermost.
-    pub level: u32,
-    /// The program counter in this frame, in hexadecimal with `0x`.
-    pub address: String,
-    /// The function, inlined ones included.
-    pub symbol: String,
-    /// `address` minus the start of the function whose code it is (for an inlined frame: the function that it was inlined into).
-    pub offset: Option<u64>,
-    /// Source file, relative to the kernel tree.
-    pub file: Option<String>,
-    /// Line in it.
-    pub line: Option<u32>,
-    /// Whether the function was inlined into the next frame.
-    pub inlined: bool,
-    /// The arguments.
-    pub args: Vec<Var>,
-    /// The locals, macro temporaries left out.
-    pub locals: Vec<Var>,
-    /// How many macro temporaries were left out of `locals`.
-    pub hidden: u32,
-}
-
-/// A kernel object that was recognised behind a value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decoded {
-    /// The expression that led to it.
-    pub expression: String,
-    /// What it is, like `sk_buff`.
-    pub kind: String,
-    /// One line for people.
-    pub summary: String,
-    /// Its fields by name.
-    pub fields: BTreeMap<String, String>,
-}
-
-/// What a hit cost, in microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cost {
-    /// How long the guest stood still, from GDB's report of the stop to its word that the guest runs again.
-    pub stop_us: u64,
-    /// How much of that was spent on collecting.
-    pub collect_us: u64,
 }
 
 /// How a step of the trigger went.
