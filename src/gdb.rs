@@ -9,6 +9,7 @@ pub mod client;
 pub mod collect;
 mod command;
 mod condition;
+pub mod group;
 pub mod lines;
 pub mod mi;
 pub mod modules;

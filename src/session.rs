@@ -6,6 +6,7 @@
 mod arm;
 mod boot;
 mod capture;
+mod dormant;
 mod files;
 mod hang;
 mod heartbeat;
@@ -143,6 +144,7 @@ fn play(
     journal.time("ready_ms", started.elapsed());
     let ran = journal.timed("trigger_ms", |journal| trigger::run(order, guest, armed, journal));
     armed.tell_pending(journal);
+    armed.tell_never_armed(journal);
     ran?;
     bring_out(order, guest, armed, capture, journal)?;
     guest.check_at_the_end()

@@ -88,6 +88,8 @@ pub struct Breakpoint {
     pub condition: Option<String>,
     /// Of a probe on a return: how many copies of the function are inlined, and so have none.
     pub without_return: usize,
+    /// How many places are in code that the kernel has freed when it has booted, and are left out.
+    pub freed: usize,
 }
 
 /// Why a probe is no breakpoint.
@@ -102,6 +104,10 @@ pub enum Unresolved {
     },
     /// This function is inlined wherever it is called, and so returns nowhere.
     NoReturn(String),
+    /// The kernel has freed this code when it has booted.
+    Freed,
+    /// The pattern stands for these functions, which are too many.
+    TooMany(Vec<String>),
     /// The condition does not parse; what GDB says.
     BadCondition(String),
     /// GDB failed.
@@ -130,6 +136,8 @@ pub fn set(
             return set_in_function(gdb, function, *offset, when, program, cancel);
         }
         ProbePoint::Function(name) | ProbePoint::Return(name) => format!("--qualified --function {name}"),
+        // As a whole: `group::set` takes it apart.
+        ProbePoint::Pattern(_) => return Err(no_such_place(Vec::new(), None)),
         ProbePoint::FileLine { file, line } => format!("--source {file} --line {line}"),
         ProbePoint::Address(address) => format!("*{address:#x}"),
     };
@@ -143,20 +151,22 @@ pub fn set(
     let number = breakpoint.number("number").ok_or_else(|| Error::debugger("GDB gave a breakpoint no number"))?;
     let several = breakpoint.tuples("locations");
     let locations = if several.is_empty() { vec![breakpoint] } else { several };
-    let mut locations: Vec<Location> = locations.into_iter().map(|values| location(values, point, program)).collect();
-    if let Err(unresolved) = check_place(point, &locations, program) {
+    let found = locations.into_iter().map(|values| location(values, point, program));
+    let mut locations: Vec<(usize, Location)> = (1..).zip(found).collect();
+    if let Err(unresolved) = check_place(point, locations.iter().map(|(_, location)| location), program) {
         // It may be a place of a module that is not loaded yet.
         delete(gdb, number, cancel)?;
         return Err(unresolved);
     }
+    let all = locations.len();
+    leave_out(gdb, number, &mut locations, |location| program.is_freed(&location.address), cancel)?;
+    let freed = all - locations.len();
     let mut without_return = 0;
     if matches!(point, ProbePoint::Return(_)) {
-        for (index, _) in locations.iter().enumerate().filter(|(_, location)| location.inlined) {
-            gdb.must(&format!("-break-disable {number}.{}", index + 1), cancel)?;
-            without_return += 1;
-        }
-        locations.retain(|location| !location.inlined);
+        leave_out(gdb, number, &mut locations, |location| location.inlined, cancel)?;
+        without_return = all - freed - locations.len();
     }
+    let mut locations: Vec<Location> = locations.into_iter().map(|(_, location)| location).collect();
     let inlined = locations.iter().any(|location| location.inlined);
     let condition = match when {
         // GDB evaluates a condition in the frame that the function was inlined into, where its variables are not. And a
@@ -183,7 +193,7 @@ pub fn set(
             (location.file, location.line) = (Some(place.file.clone()), Some(place.line));
         }
     }
-    Ok(Breakpoint { number, locations, entry, condition, without_return })
+    Ok(Breakpoint { number, locations, entry, condition, without_return, freed })
 }
 
 /// Sets one at a line of a function, counted from the one that has its name.
@@ -209,25 +219,45 @@ fn set_in_function(
     Err(no_such_place(Vec::new(), None))
 }
 
+/// Has GDB not stop at some of the numbered locations of a breakpoint.
+fn leave_out(
+    gdb: &mut Gdb,
+    number: u64,
+    locations: &mut Vec<(usize, Location)>,
+    unfit: impl Fn(&Location) -> bool,
+    cancel: &Cancel,
+) -> Result<()> {
+    for (index, _) in locations.iter().filter(|(_, location)| unfit(location)) {
+        gdb.must(&format!("-break-disable {number}.{index}"), cancel)?;
+    }
+    locations.retain(|(_, location)| !unfit(location));
+    Ok(())
+}
+
 fn no_such_place(near: Vec<String>, next_line: Option<u32>) -> Unresolved {
     Unresolved::NoSuchPlace { near, next_line }
 }
 
 /// GDB takes any address, and slides from a line without code to the next one with some: neither silently.
-fn check_place(
+fn check_place<'l>(
     point: &ProbePoint,
-    locations: &[Location],
+    mut locations: impl Iterator<Item = &'l Location> + Clone,
     program: &Program<'_>,
 ) -> std::result::Result<(), Unresolved> {
+    if locations.clone().next().is_some() && locations.clone().all(|location| program.is_freed(&location.address)) {
+        return Err(Unresolved::Freed);
+    }
     match point {
         ProbePoint::Address(address) if program.symbols.containing(*address).is_none() => {
             Err(no_such_place(Vec::new(), None))
         }
-        ProbePoint::Return(name) if locations.iter().all(|location| location.inlined) => {
+        ProbePoint::Return(name)
+            if locations.all(|location| location.inlined || program.is_freed(&location.address)) =>
+        {
             Err(Unresolved::NoReturn(name.clone()))
         }
-        ProbePoint::FileLine { line, .. } if locations.iter().all(|location| location.line != Some(*line)) => {
-            Err(no_such_place(Vec::new(), locations.first().and_then(|location| location.line)))
+        ProbePoint::FileLine { line, .. } if locations.clone().all(|location| location.line != Some(*line)) => {
+            Err(no_such_place(Vec::new(), locations.next().and_then(|location| location.line)))
         }
         _ => Ok(()),
     }

@@ -49,6 +49,11 @@ impl Program<'_> {
         self.relative(Some(debian.map_or(path, |(_, rest)| rest)), None)
     }
 
+    /// Whether the kernel has freed the code at `address` when it has booted.
+    pub fn is_freed(&self, address: &str) -> bool {
+        mi::number(address).is_some_and(|address| self.symbols.is_freed(address))
+    }
+
     /// Whether `address` is the first of a function.
     pub fn is_entry(&self, address: &str) -> bool {
         let address = mi::number(address);

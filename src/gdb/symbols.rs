@@ -1,11 +1,13 @@
 //! The symbol table of a kernel: which function an address is in, and what function names there are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use object::read::elf::{ElfFile64, ElfSection64};
 use object::{Endianness, Object, ObjectSection, ObjectSymbol, SectionFlags, SymbolKind};
+use wildmatch::WildMatch;
 
 use crate::error::{Error, IoContext, Result};
 use crate::report::path::plain_symbol;
@@ -21,6 +23,8 @@ pub struct Symbols {
 #[derive(Debug, Default)]
 struct Table {
     functions: Vec<Function>,
+    /// What the kernel frees at the end of its boot, its init code among it.
+    freed: Range<u64>,
     /// Where its code ends: assembler code has no size, and would reach to the end of the address space.
     end: u64,
 }
@@ -73,9 +77,30 @@ impl Symbols {
         named.min_by_key(|function| function.size.abs_diff(size)).map(|function| function.start)
     }
 
+    /// Whether the kernel has freed the code at `address` once it has booted.
+    pub fn is_freed(&self, address: u64) -> bool {
+        self.kernel.freed.contains(&address)
+    }
+
+    /// The names of the functions that match a pattern, without the suffixes of clones, each function once: neither what is
+    /// freed after boot nor a second name of the same code.
+    pub fn matching(&self, pattern: &str) -> Vec<String> {
+        let tables = std::iter::once(&self.kernel).chain(self.modules.values());
+        let mut seen = HashSet::new();
+        let mut names = BTreeSet::new();
+        for function in tables.flat_map(|table| &table.functions) {
+            let name = plain_symbol(&function.name);
+            if is_match(pattern, name) && !self.is_freed(function.start) && seen.insert(function.start) {
+                names.insert(name.to_string());
+            }
+        }
+        names.into_iter().collect()
+    }
+
     /// Function names that look like `wrong`, closest first.
     pub fn close_to(&self, wrong: &str) -> Vec<String> {
-        let names = self.kernel.functions.iter().map(|function| plain_symbol(&function.name));
+        let there = self.kernel.functions.iter().filter(|function| !self.is_freed(function.start));
+        let names = there.map(|function| plain_symbol(&function.name));
         nearest(wrong, names).into_iter().map(String::from).collect()
     }
 }
@@ -96,6 +121,11 @@ impl Table {
             }
         }
         for symbol in file.symbols() {
+            match symbol.name() {
+                Ok("__init_begin") => table.freed.start = symbol.address(),
+                Ok("__init_end") => table.freed.end = symbol.address(),
+                _ => {}
+            }
             let section = symbol.section_index().and_then(|index| shifts.get(&index));
             let (Some(shift), Ok(name)) = (section, symbol.name()) else { continue };
             if symbol.kind() == SymbolKind::Text && symbol.is_definition() {
@@ -121,6 +151,12 @@ impl Table {
             .any(|function| function.size == 0 || address < start + function.size)
             .then_some(Containing { start, aliases })
     }
+}
+
+/// Whether a name matches a pattern, in which `*` stands for any characters and `?` for one. The padding in front of a
+/// function, which has a name too, is none.
+pub fn is_match(pattern: &str, name: &str) -> bool {
+    !name.starts_with("__pfx_") && WildMatch::new(pattern).matches(name)
 }
 
 /// By its flags: a file of debug information alone has no bytes for its code.
@@ -160,6 +196,7 @@ impl Containing<'_> {
 mod tests {
     use super::*;
 
+    /// With a function that is freed after boot, at 0x150.
     fn symbols() -> Symbols {
         let function = |start, size, name: &str| Function { start, size, name: name.into() };
         let functions = vec![
@@ -167,11 +204,15 @@ mod tests {
             function(0x120, 0x10, "__se_sys_connect"),
             function(0x120, 0x10, "__x64_sys_connect"),
             function(0x140, 0, "asm_entry"),
+            function(0x180, 0x10, "tcp_v4_init"),
             function(0x200, 0x10, "skb_put.constprop.0"),
             function(0x210, 0, "asm_exit"),
         ];
-        let module = Table { functions: vec![function(0x300, 0x10, "veth_xmit")], end: 0x400 };
-        Symbols { kernel: Table { functions, end: 0x220 }, modules: BTreeMap::from([("veth".into(), module)]) }
+        let module = Table { functions: vec![function(0x300, 0x10, "veth_xmit")], end: 0x400, ..Table::default() };
+        Symbols {
+            kernel: Table { functions, freed: 0x180..0x200, end: 0x220 },
+            modules: BTreeMap::from([("veth".into(), module)]),
+        }
     }
 
     #[test]
@@ -186,6 +227,16 @@ mod tests {
         assert_eq!([None, Some("veth")].map(|module| symbols.start_of(module, "veth_xmit", 0x30)), [None, Some(0x300)]);
         assert!(symbols.containing(0x121).unwrap().is("__x64_sys_connect"));
         assert!(symbols.containing(0x201).unwrap().is("skb_put"));
+    }
+
+    #[test]
+    fn a_pattern_matches_every_function_once_and_no_clone_apart() {
+        let symbols = symbols();
+        assert_eq!(symbols.matching("tcp_v4_*"), ["tcp_v4_rcv"], "tcp_v4_init is freed");
+        assert_eq!(symbols.matching("sk*put"), ["skb_put"]);
+        assert_eq!(symbols.matching("__*_sys_connect"), ["__se_sys_connect"], "one of the two names");
+        assert_eq!(symbols.matching("v?th_*"), ["veth_xmit"]);
+        assert_eq!((symbols.is_freed(0x18f), symbols.is_freed(0x200)), (true, false));
     }
 
     #[test]

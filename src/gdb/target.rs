@@ -52,6 +52,30 @@ pub fn step_off(gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<St
     Ok(None)
 }
 
+/// Has the guest stand still: where `pause`, which has QEMU pause it, or a breakpoint stops it. Gives that stop.
+///
+/// # Errors
+/// GDB did not hear of a stop in time. Or `pause` fails.
+pub fn pause(gdb: &mut Gdb, mut pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<Stop> {
+    let deadline = Instant::now() + LEAVE;
+    while Instant::now() < deadline {
+        if let Some(stop) = gdb.next_stop() {
+            return Ok(stop);
+        }
+        // One that QEMU gets at a stop which GDB takes for none comes to nothing.
+        pause()?;
+        if let Some(stop) = gdb.stop_within(PAUSE, "the pause", cancel)? {
+            return Ok(stop);
+        }
+    }
+    Err(no_pause())
+}
+
+fn no_pause() -> Error {
+    Error::debugger(format!("GDB did not hear of the guest's pause within {}s", LEAVE.as_secs()))
+        .hint("gdb-mi.log in the run directory has everything that was said")
+}
+
 /// How long leaving the guest may take; it takes milliseconds, or a stop's time where a probe is hit all the time.
 const LEAVE: Duration = Duration::from_secs(10);
 /// How long one pause is waited for.
@@ -83,8 +107,7 @@ pub fn halt(gdb: &mut Gdb, breakpoints: &[u64], mut pause: impl FnMut() -> Resul
             return Ok(());
         }
     }
-    Err(Error::debugger(format!("GDB did not hear of the guest's pause within {}s", LEAVE.as_secs()))
-        .hint("gdb-mi.log in the run directory has everything that was said"))
+    Err(no_pause())
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub(super) fn check(recipe: &Recipe, outline: &Outline<'_>) -> Vec<Diagnostic> {
     for (index, probe) in recipe.probes.iter().enumerate() {
         checker.name("probe", &format!("probes[{index}].name"), &probe.name, &mut names);
         checker.probe(&format!("probes[{index}]"), probe);
+        checker.armed_when(&format!("probes[{index}]"), probe, recipe);
     }
     let mut names = BTreeSet::new();
     for (index, step) in recipe.trigger.iter().enumerate() {

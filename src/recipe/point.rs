@@ -13,6 +13,8 @@ use super::diagnostic::Objection;
 pub enum ProbePoint {
     /// The first instruction of a function, before its prologue; suffixes of the compiler (`.isra.0`) are part of the name.
     Function(String),
+    /// The first instruction of every function whose name matches: `*` stands for any characters, `?` for one.
+    Pattern(String),
     /// Where a function returns.
     Return(String),
     /// A line of a function.
@@ -33,15 +35,18 @@ pub enum ProbePoint {
     Address(u64),
 }
 
-const FORMS: &str =
-    "this version of kdbg knows `function`, `function:+line`, `return:function`, `file:line` and `*address`";
+const FORMS: &str = "this version of kdbg knows `function`, a pattern of functions like `tcp_v4_*`, `function:+line`, `return:function`, \
+     `file:line` and `*address`";
 
 impl ProbePoint {
     /// The function at whose first instruction it stops.
     pub fn function(&self) -> Option<&str> {
         match self {
             ProbePoint::Function(name) | ProbePoint::Return(name) => Some(name),
-            ProbePoint::FunctionLine { .. } | ProbePoint::FileLine { .. } | ProbePoint::Address(_) => None,
+            ProbePoint::Pattern(_)
+            | ProbePoint::FunctionLine { .. }
+            | ProbePoint::FileLine { .. }
+            | ProbePoint::Address(_) => None,
         }
     }
 }
@@ -92,6 +97,17 @@ impl FromStr for ProbePoint {
             }
             return Ok(ProbePoint::FileLine { file: place.to_owned(), line });
         }
+        if text.contains(['*', '?']) {
+            // With its first letter: what matches anything would stop everywhere.
+            let name = text.replace(['*', '?'], "");
+            return match is_identifier(&name) && !text.starts_with(['*', '?']) {
+                true => Ok(ProbePoint::Pattern(text.to_owned())),
+                false => Err(wrong(
+                    format!("`{text}` is not a pattern of functions"),
+                    "a pattern is a name that begins with a letter or `_`, with `*` or `?` in it",
+                )),
+            };
+        }
         if is_function(text) {
             Ok(ProbePoint::Function(text.to_owned()))
         } else {
@@ -103,7 +119,7 @@ impl FromStr for ProbePoint {
 impl fmt::Display for ProbePoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProbePoint::Function(name) => f.write_str(name),
+            ProbePoint::Function(name) | ProbePoint::Pattern(name) => f.write_str(name),
             ProbePoint::Return(name) => write!(f, "return:{name}"),
             ProbePoint::FunctionLine { function, offset } => write!(f, "{function}:+{offset}"),
             ProbePoint::FileLine { file, line } => write!(f, "{file}:{line}"),
@@ -143,6 +159,8 @@ mod tests {
             "__icmp_send",
             "f.isra.0",
             "f.cold",
+            "tcp_v4_*",
+            "t*_?cv",
             "return:tcp_v4_rcv",
             "tcp_v4_rcv:+3",
             "net/ipv4/tcp_ipv4.c:686",
@@ -159,6 +177,8 @@ mod tests {
         let cases = [
             ("return:", "`` does not return"),
             ("return: f if 1", "`f if 1` does not return"),
+            ("?cp", "`?cp` is not a pattern of functions"),
+            ("tcp_* if 1", "`tcp_* if 1` is not a pattern of functions"),
             ("watch: jiffies", "`watch:` is not in this version of kdbg"),
             ("tcp_v4_rcv:+", "`tcp_v4_rcv:+` is not a line of a function"),
             ("tcp_v4_rcv:+-3", "`tcp_v4_rcv:+-3` is not a line of a function"),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct ProbeSpec {
     /// Unique in the recipe.
     pub name: String,
-    /// `function`, `function:+line`, `return:function`, `file:line` or `*address`.
+    /// `function`, a pattern of functions, `function:+line`, `return:function`, `file:line` or `*address`.
     pub at: String,
     /// A C condition, evaluated in the frame of the stop; only stops where it holds become hits.
     #[serde(default)]
@@ -32,6 +32,12 @@ pub struct ProbeSpec {
     /// Hits after which the probe is disarmed.
     #[serde(default = "ProbeSpec::default_limit")]
     pub limit: u32,
+    /// Another probe: this one is armed once that has had a hit.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// Steps of the trigger: the probe is armed only while they run. Empty: all the time.
+    #[serde(default)]
+    pub during: Vec<String>,
 }
 
 impl ProbeSpec {

@@ -173,6 +173,9 @@ pub struct ProbeResult {
     pub hits: u64,
     /// Whether it reached its limit and was disarmed.
     pub disarmed: bool,
+    /// Why it was never armed, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub never_armed: Option<String>,
 }
 
 /// One address a probe stops at.

@@ -173,6 +173,7 @@ pub(crate) fn sample() -> Report {
             }],
             hits: 1,
             disarmed: false,
+            never_armed: None,
         }],
         hits: vec![hit(1)],
         trigger: vec![StepResult {

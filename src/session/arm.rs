@@ -1,5 +1,7 @@
 //! Probes on their way to breakpoints: before the guest runs, and again whenever a module comes or goes.
 
+use std::path::Path;
+
 use super::Order;
 use super::journal::Journal;
 use super::modules::Chosen;
@@ -9,10 +11,11 @@ use crate::event::Phase;
 use crate::gdb::breakpoints::{self, Breakpoint, Unresolved};
 use crate::gdb::client::{Asked, Gdb, Stop};
 use crate::gdb::collect::Collector;
+use crate::gdb::group;
 use crate::gdb::modules::{Change, Found, Watch};
 use crate::gdb::program::Program;
 use crate::gdb::returns::Returns;
-use crate::gdb::symbols::Symbols;
+use crate::gdb::symbols::{self, Symbols};
 use crate::kernel::KernelBuild;
 use crate::layout::Layouts;
 use crate::recipe::ProbePoint;
@@ -74,8 +77,8 @@ impl<'a> Armed<'a> {
     /// Resolves all probes. One that is not in vmlinux waits for its module, if one of the guest's has its place.
     fn resolve_probes(&mut self, journal: &mut Journal<'_>) -> Result<()> {
         for index in 0..self.probes.len() {
-            let breakpoint = match self.set(index) {
-                Ok(breakpoint) => breakpoint,
+            let breakpoints = match self.set(index) {
+                Ok(breakpoints) => breakpoints,
                 Err(Unresolved::NoSuchPlace { near, next_line }) => {
                     let Some(module) = self.home(&self.probes[index].point)? else {
                         return Err(self.explain(index, Unresolved::NoSuchPlace { near, next_line }));
@@ -88,18 +91,12 @@ impl<'a> Armed<'a> {
                 }
                 Err(unresolved) => return Err(self.explain(index, unresolved)),
             };
-            journal.probe_resolved(index, &breakpoint.locations);
             let probe = &mut self.probes[index];
-            if breakpoint.without_return > 0 {
-                let places = plural(breakpoint.without_return as u64, "place");
-                let name = &probe.spec.name;
-                journal.warn_once(format!(
-                    "probe `{name}`: its function is inlined at {places} more, where it has no return"
-                ));
-            }
-            probe.breakpoints.push(breakpoint);
+            probe.breakpoints = breakpoints;
+            journal.probe_resolved(index, &probe.locations());
+            tell_left_out(probe, journal);
         }
-        Ok(())
+        self.settle()
     }
 
     /// Has the collector find what it needs, near the first probe's place.
@@ -109,11 +106,15 @@ impl<'a> Armed<'a> {
         self.collector.prepare(&mut self.gdb, first.map(|place| place.address.as_str()), self.order.cancel)
     }
 
-    /// Sets a probe's breakpoint, with the symbols that GDB has now.
-    fn set(&mut self, index: usize) -> std::result::Result<Breakpoint, Unresolved> {
+    /// Sets a probe's breakpoints, with the symbols that GDB has now.
+    fn set(&mut self, index: usize) -> std::result::Result<Vec<Breakpoint>, Unresolved> {
+        self.set_anew(index);
         let Probe { spec, point, .. } = &self.probes[index];
-        let program = &self.collector.program;
-        breakpoints::set(&mut self.gdb, point, spec.when.as_deref(), program, self.order.cancel)
+        let (program, when, cancel) = (&self.collector.program, spec.when.as_deref(), self.order.cancel);
+        match point {
+            ProbePoint::Pattern(pattern) => group::set(&mut self.gdb, pattern, when, program, cancel),
+            point => breakpoints::set(&mut self.gdb, point, when, program, cancel).map(|breakpoint| vec![breakpoint]),
+        }
     }
 
     /// The module of the guest that has this place. A GDB of its own looks: in the one that will be connected, modules that
@@ -121,6 +122,10 @@ impl<'a> Armed<'a> {
     fn home(&self, point: &ProbePoint) -> Result<Option<&'a str>> {
         if self.chosen.debug.is_empty() || matches!(point, ProbePoint::Address(_)) {
             return Ok(None);
+        }
+        if let ProbePoint::Pattern(pattern) = point {
+            let has_one = |file: &Path| symbols::functions(file).iter().any(|name| symbols::is_match(pattern, name));
+            return Ok(self.chosen.debug.iter().find(|(_, file)| has_one(file)).map(|(name, _)| name.as_str()));
         }
         let (order, cancel) = (self.order, self.order.cancel);
         let mut gdb = Gdb::start(&order.gdb, &order.run_dir.file("gdb-modules-mi.log"))?;
@@ -176,17 +181,17 @@ impl<'a> Armed<'a> {
                 continue;
             }
             match self.set(index) {
-                Ok(breakpoint) => {
-                    journal.probe_resolved(index, &breakpoint.locations);
+                Ok(breakpoints) => {
                     let probe = &mut self.probes[index];
-                    probe.breakpoints.push(breakpoint);
+                    probe.breakpoints = breakpoints;
                     probe.pending = false;
+                    journal.probe_resolved(index, &probe.locations());
                 }
                 Err(Unresolved::NoSuchPlace { .. }) => {}
                 Err(unresolved) => return Err(self.explain(index, unresolved)),
             }
         }
-        Ok(())
+        self.settle()
     }
 
     /// Says which probes never had a place to stop at.
@@ -208,5 +213,23 @@ impl<'a> Armed<'a> {
             };
             journal.warn(format!("probe `{name}` could not stop at `{at}`: the module {module} {why}"));
         }
+    }
+}
+
+/// Says which places of a probe are no places to stop.
+fn tell_left_out(probe: &Probe<'_>, journal: &mut Journal<'_>) {
+    let name = &probe.spec.name;
+    let count = |of: fn(&Breakpoint) -> usize| probe.breakpoints.iter().map(of).sum::<usize>() as u64;
+    let without_return = count(|breakpoint| breakpoint.without_return);
+    if without_return > 0 {
+        let places = plural(without_return, "place");
+        journal.warn_once(format!("probe `{name}`: its function is inlined at {places} more, where it has no return"));
+    }
+    let freed = count(|breakpoint| breakpoint.freed);
+    if freed > 0 {
+        let places = plural(freed, "place");
+        journal.warn_once(format!(
+            "probe `{name}` does not stop at {places} in init code, which the kernel has freed by the time probes are armed"
+        ));
     }
 }

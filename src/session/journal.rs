@@ -46,6 +46,7 @@ impl<'a> Journal<'a> {
             locations: Vec::new(),
             hits: 0,
             disarmed: false,
+            never_armed: None,
         };
         let report = Report {
             schema: SCHEMA,
@@ -214,6 +215,12 @@ impl<'a> Journal<'a> {
     pub(crate) fn disarmed(&mut self, probe: usize) {
         if let Some(probe) = self.report.probes.get_mut(probe) {
             probe.disarmed = true;
+        }
+    }
+
+    pub(crate) fn never_armed(&mut self, probe: usize, why: String) {
+        if let Some(probe) = self.report.probes.get_mut(probe) {
+            probe.never_armed = Some(why);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The probes of a run: what each is in GDB, from before its place is known until it is disarmed.
 
 use super::Order;
+use super::dormant::Dormancy;
 use crate::error::Result;
 use crate::gdb::breakpoints::Breakpoint;
 use crate::gdb::client::Stop;
@@ -8,6 +9,7 @@ use crate::gdb::mi::number;
 use crate::recipe::ProbePoint;
 use crate::recipe::message::Message;
 use crate::recipe::types::ProbeSpec;
+use crate::report::model::Location;
 
 /// A probe of the recipe in a run.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Probe<'a> {
     pub(crate) pending: bool,
     /// That module, if its place is not in vmlinux.
     pub(crate) home: Option<&'a str>,
+    /// What it waits for before it is armed.
+    pub(crate) dormancy: Dormancy,
     /// How often it has passed its place without a hit, as its `skip` wants.
     pub(crate) skipped: u32,
 }
@@ -40,7 +44,11 @@ impl<'a> Probe<'a> {
             |key| order.loaded.diagnose(&format!("probes[{index}].{key}"), "this probe does not parse", "here", &[]);
         let point = spec.at.parse().map_err(|_| wrong("at"))?;
         let log = spec.log.as_ref().map(|log| log.parse().map_err(|_| wrong("log"))).transpose()?;
-        Ok(Probe { spec, point, log, breakpoints: Vec::new(), pending: false, home: None, skipped: 0 })
+        let recipe = &order.loaded.recipe;
+        let after = spec.after.as_ref().and_then(|name| recipe.probes.iter().position(|other| other.name == *name));
+        let first_step = recipe.trigger.first().map(|step| step.name.as_str());
+        let dormancy = Dormancy::new(after, &spec.during, first_step);
+        Ok(Probe { spec, point, log, breakpoints: Vec::new(), pending: false, home: None, dormancy, skipped: 0 })
     }
 
     /// Its breakpoint that GDB has given this number.
@@ -55,6 +63,11 @@ impl<'a> Probe<'a> {
         self.breakpoints
             .iter()
             .find(|breakpoint| breakpoint.locations.iter().any(|location| is_there(&location.address)))
+    }
+
+    /// All places where it stops.
+    pub(crate) fn locations(&self) -> Vec<Location> {
+        self.breakpoints.iter().flat_map(|breakpoint| breakpoint.locations.iter().cloned()).collect()
     }
 
     /// In how many places it can stop.

@@ -73,6 +73,7 @@ impl Stops<'_, '_, '_, '_> {
         }
         let here: Vec<usize> = (0..self.armed.probes.len())
             .filter(|index| Some(*index) == named || self.armed.probes[*index].at(stop).is_some())
+            .filter(|index| !self.armed.probes[*index].dormancy.is_dormant())
             .collect();
         let mut probes = Vec::new();
         for index in here {
@@ -177,6 +178,7 @@ impl Stops<'_, '_, '_, '_> {
             self.journal.warn_once(format!("probe `{}`: a stack is {cut}; what is below it is not known", spec.name));
         }
         self.journal.hit(index, hit)?;
+        self.armed.release(index)?;
         if self.journal.hits_of(index) >= u64::from(spec.limit) {
             self.disarm(index)?;
         }

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::gdb::mi::number;
 use crate::gdb::scope::{self, Foreseen};
 use crate::gdb::symbols::Symbols;
+use crate::recipe::ProbePoint;
 use crate::report::model::Location;
 use crate::report::path::plain_symbol;
 
@@ -73,10 +74,15 @@ fn places(armed: &mut Armed<'_>, probe: usize, order: &Order<'_>) -> Result<Vec<
     let function = probe.point.function().map(plain_symbol).map(String::from);
     let locations = probe.breakpoints.iter().flat_map(|breakpoint| breakpoint.locations.clone());
     let mut places = Vec::new();
+    let is_group = matches!(probe.point, ProbePoint::Pattern(_));
     for location in locations.collect::<Vec<_>>() {
+        let own = (is_group && !location.inlined).then(|| plain_symbol(&location.symbol).to_string());
+        let function = own.as_ref().or(function.as_ref());
         let is_entry = !location.inlined && armed.collector.program.is_entry(&location.address);
         let variables = match number(&location.address) {
-            Some(address) => scope::foresee(&mut armed.gdb, address, function.as_deref(), is_entry, order.cancel)?,
+            Some(address) => {
+                scope::foresee(&mut armed.gdb, address, function.map(String::as_str), is_entry, order.cancel)?
+            }
             None => Vec::new(),
         };
         places.push(Place { location, variables });

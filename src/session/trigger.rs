@@ -35,6 +35,7 @@ pub(super) fn run(
     for (index, step) in steps.iter().enumerate() {
         order.events.send(Event::StepStarted { name: step.name.clone() });
         journal.step_started(&step.name);
+        Stops { order, armed: &mut *armed, journal: &mut *journal }.before_step(&step.name, || guest.pause())?;
         let id = format!("{}-{:08x}", index + 1, nonce());
         let mut running = Running::new(step, id);
         let watched = match begin(&running, guest, journal) {

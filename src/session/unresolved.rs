@@ -6,7 +6,7 @@ use super::arm::Armed;
 use super::probes::Probe;
 use crate::error::Error;
 use crate::gdb::breakpoints::Unresolved;
-use crate::gdb::symbols;
+use crate::gdb::{group, symbols};
 use crate::recipe::ProbePoint;
 use crate::spelling::nearest;
 
@@ -50,11 +50,24 @@ impl Armed<'_> {
                 "it has no return",
                 &[format!("stop where it begins: `at: {name}`, or at a line behind the call: `at: file:line`")],
             ),
+            Unresolved::Freed => order.loaded.diagnose(
+                &format!("{path}.at"),
+                format!("probe `{probe}`: the code of {point} is gone when the probe is armed"),
+                "init code, which the kernel frees at the end of its boot",
+                &["probes are armed when the guest has booted: stop in what runs then".into()],
+            ),
+            Unresolved::TooMany(names) => order.loaded.diagnose(
+                &format!("{path}.at"),
+                format!("probe `{probe}`: {point} stands for {} functions, and may for {}", names.len(), group::MOST),
+                format!("among them {} and {}", names[..3].join(", "), names[names.len() - 1]),
+                &["write more of the name, or a probe for each function that matters".into()],
+            ),
             Unresolved::NoSuchPlace { near, next_line } => {
                 let what = match point {
                     ProbePoint::Function(name) | ProbePoint::Return(name) => {
                         format!("no function `{name}` in this kernel")
                     }
+                    ProbePoint::Pattern(pattern) => format!("no function of this kernel matches `{pattern}`"),
                     ProbePoint::FunctionLine { function, offset } if near.is_empty() => {
                         format!("no code of its own {offset} lines below the name of `{function}` in this kernel")
                     }

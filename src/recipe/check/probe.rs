@@ -4,7 +4,8 @@ use super::Checker;
 use crate::recipe::expression;
 use crate::recipe::message::{Message, Piece};
 use crate::recipe::point::ProbePoint;
-use crate::recipe::types::ProbeSpec;
+use crate::recipe::types::{ProbeSpec, Recipe};
+use crate::spelling;
 
 impl Checker<'_, '_> {
     pub(super) fn probe(&mut self, path: &str, probe: &ProbeSpec) {
@@ -55,4 +56,52 @@ impl Checker<'_, '_> {
             }
         }
     }
+
+    /// The probes and steps that say when it is armed.
+    pub(super) fn armed_when(&mut self, path: &str, probe: &ProbeSpec, recipe: &Recipe) {
+        let name = &probe.name;
+        if let Some(after) = &probe.after {
+            let at = format!("{path}.after");
+            let names = || recipe.probes.iter().map(|other| other.name.as_str()).filter(|other| other != name);
+            if !recipe.probes.iter().any(|other| other.name == *after) {
+                let help = known(after, "probe", names());
+                self.value(&at, format!("probe `{name}`: there is no probe `{after}`"), "").help(help);
+            } else if comes_back(probe, &recipe.probes) {
+                self.value(&at, format!("probe `{name}` waits for itself"), "so it is never armed")
+                    .help("follow `after` from probe to probe: one of them has to be armed from the start");
+            }
+        }
+        for (index, step) in probe.during.iter().enumerate() {
+            let at = format!("{path}.during[{index}]");
+            let names = || recipe.trigger.iter().map(|step| step.name.as_str());
+            if !names().any(|other| other == step) {
+                let help = known(step, "step", names());
+                self.value(&at, format!("probe `{name}`: there is no step `{step}`"), "").help(help);
+            }
+        }
+    }
+}
+
+/// Whether following `after` from a probe leads to a probe that was passed before.
+fn comes_back(from: &ProbeSpec, probes: &[ProbeSpec]) -> bool {
+    let mut passed = vec![from.name.as_str()];
+    let next = |name: &str| probes.iter().find(|probe| probe.name == name)?.after.as_deref();
+    let mut at = from.after.as_deref();
+    while let Some(name) = at {
+        if passed.contains(&name) {
+            return true;
+        }
+        passed.push(name);
+        at = next(name);
+    }
+    false
+}
+
+/// What a wrong name could have been, and what there is.
+fn known<'n>(wrong: &str, what: &str, names: impl Iterator<Item = &'n str> + Clone) -> String {
+    let all = match names.clone().next() {
+        None => format!("the recipe has no other {what}"),
+        Some(_) => format!("there is {}", spelling::listed(names.clone())),
+    };
+    spelling::did_you_mean(wrong, names).map_or(all.clone(), |near| format!("{near}\n{all}"))
 }

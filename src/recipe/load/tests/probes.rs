@@ -15,3 +15,21 @@ fn logs_that_make_no_sense() {
     ]);
     insta::assert_snapshot!(said);
 }
+
+#[test]
+fn probes_that_are_never_armed() {
+    let probe = "  - name: rst\n    at: tcp_v4_send_reset\n";
+    let with = |keys: &str| format!("  - {{ name: first, at: f, {keys} }}\n{probe}    after: first\n");
+    let circle = with("after: rst");
+    let itself = with("after: first");
+    let cases = [
+        ("limit: 8", "after: frist"),
+        ("limit: 8", "after: rst"),
+        (probe, circle.as_str()),
+        (probe, itself.as_str()),
+        ("limit: 8", "during: [conect]"),
+        ("limit: 8", "during: connect"),
+        ("at: tcp_v4_send_reset", "at: \"*_send_reset\""),
+    ];
+    insta::assert_snapshot!(gallery(&cases));
+}
