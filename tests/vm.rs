@@ -79,7 +79,12 @@ fn run_file(name: &str) -> Value {
         .iter()
         .map(|frame| shown(frame) as u64 + frame["hidden"].as_u64().unwrap())
         .collect();
-    assert_eq!(accounted, told_variables(&log), "what GDB told of in each frame is shown, or counted");
+    // Of constants, and of what is kept nowhere, MI does not tell: tests/plain_gdb.rs has those.
+    let told = told_variables(&log);
+    assert!(
+        accounted.len() == told.len() && accounted >= told,
+        "told is not shown, or counted: {accounted:?} {told:?}"
+    );
     for frame in frames(&report["hits"][0]) {
         for var in list(&frame["args"]).iter().chain(list(&frame["locals"])) {
             assert!(var["type"].is_string(), "{} of {} has no type", var["name"], frame["symbol"]);

@@ -26,6 +26,8 @@ const SETTINGS: &[&str] = &[
     "breakpoint always-inserted on",
     "dcache line-size 2048",
     "dcache size 4096",
+    // The half of the programs is not part of the cached memory, and read all the same.
+    "mem inaccessible-by-default off",
     // Structures whole, but an sk_buff's neighbours not.
     "print elements 64",
     "print repeats 16",

@@ -249,12 +249,11 @@ impl Reader {
             .iter()
             .flat_map(|frame| {
                 let entry = piece.is_entry(frame);
-                let is_lost = |var: &&Var| var.why == Some(Why::OptimizedOut);
-                let locals = frame.locals.iter().filter(move |var| entry || is_lost(var));
+                let locals = frame.locals.iter().filter(move |var| entry || is_unexplained(var));
                 frame
                     .args
                     .iter()
-                    .filter(is_lost)
+                    .filter(|var| is_unexplained(var))
                     .chain(locals)
                     .map(move |var| (piece.local(frame), (place(frame), var.name.clone())))
             })
@@ -287,19 +286,24 @@ impl Reader {
                     (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
                 }
                 let Some(storage) = self.storage.get(&(place.clone(), var.name.clone())) else { continue };
-                let lost = var.why == Some(Why::OptimizedOut);
+                let lost = is_unexplained(var);
                 if (lost && storage.begins_after(at)) || (entry && storage.on_stack) {
                     (var.value, var.available, var.why) = (None, false, Some(Why::NotSetYet));
                 }
             }
             for var in frame.args.iter_mut().chain(&mut frame.locals) {
-                if var.why == Some(Why::OptimizedOut) {
+                if is_unexplained(var) {
                     let storage = self.storage.get(&(place.clone(), var.name.clone()));
                     var.lost = storage.and_then(|storage| storage.lost(at));
                 }
             }
         }
     }
+}
+
+/// Whether a variable is optimized out, and it is not known what became of it.
+fn is_unexplained(var: &Var) -> bool {
+    var.why == Some(Why::OptimizedOut) && var.lost.is_none()
 }
 
 /// Why and where a stack is cut.

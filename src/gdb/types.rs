@@ -1,4 +1,7 @@
-//! The types of arguments and locals, by the place of their frame; asked for once.
+//! What the debug information says of arguments and locals, by the place of their frame; asked for once.
+//!
+//! That is their types, and the variables that MI does not list: constants, whose values are the debug information's own, and
+//! those that the compiler keeps nowhere.
 //!
 //! MI names them with `--simple-values`. For every structure's name that it prints, GDB 13 then looks whether that is a
 //! typedef to be replaced, which reads the debug information of another file each time, ten milliseconds
@@ -10,11 +13,12 @@ use super::answer::Answer;
 use super::client::Gdb;
 use super::command::{console, console_at, python};
 use super::mi::Values;
+use super::variables::{Symbol, Unlisted, is_temporary};
 use crate::error::Result;
 use crate::event::Cancel;
 
-/// Names and types in GDB's order: the innermost block's first.
-pub(super) type Typed = Vec<(String, String)>;
+/// Variables in GDB's order: the innermost block's first.
+pub(super) type Typed = Vec<Symbol>;
 
 /// A frame of GDB's, and what makes its variables the same ones at another hit.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +35,8 @@ pub(super) struct Types {
     scripted: Option<bool>,
 }
 
-/// Prints level, name and type of all variables of the frames at these levels.
+/// Prints level, name and type of all variables of the frames at these levels, and whether MI lists them: if not, whether they
+/// are arguments, and a constant's value.
 const SCRIPT: &str = "
 def kdbg_types(*levels):
     frame, level = gdb.newest_frame(), 0
@@ -43,9 +48,16 @@ def kdbg_types(*levels):
                 block = None
             while block is not None:
                 for symbol in block:
-                    kept = symbol.addr_class != gdb.SYMBOL_LOC_OPTIMIZED_OUT
-                    if kept and (symbol.is_argument or symbol.is_variable):
-                        print(level, symbol.name, symbol.type, sep='\\t')
+                    lost = symbol.addr_class == gdb.SYMBOL_LOC_OPTIMIZED_OUT
+                    fixed = symbol.addr_class in (gdb.SYMBOL_LOC_CONST, gdb.SYMBOL_LOC_CONST_BYTES)
+                    if not (symbol.is_argument or symbol.is_variable or lost or fixed):
+                        continue
+                    # Functions that are inlined here, and labels.
+                    if symbol.type is None or symbol.type.code == gdb.TYPE_CODE_FUNC or symbol.type.name == '__CORE_ADDR':
+                        continue
+                    kind = 'lost' if lost else 'fixed' if fixed else 'listed'
+                    value = symbol.value().format_string() if fixed else ''
+                    print(level, symbol.name, symbol.type, kind, int(symbol.is_argument), value, sep='\\t')
                 block = None if block.function else block.superblock
         frame, level = frame.older(), level + 1
 ";
@@ -87,8 +99,8 @@ impl Types {
         Ok(())
     }
 
-    /// The types of a frame at this place.
-    pub(super) fn of(&self, place: &str) -> &[(String, String)] {
+    /// The variables of a frame at this place.
+    pub(super) fn of(&self, place: &str) -> &[Symbol] {
         self.known.get(place).map_or(&[], Vec::as_slice)
     }
 }
@@ -116,11 +128,21 @@ pub(super) fn places(raw: &[&Values]) -> Vec<String> {
 fn by_level(said: &str) -> BTreeMap<usize, Typed> {
     let mut levels: BTreeMap<usize, Typed> = BTreeMap::new();
     for line in said.lines() {
-        let mut fields = line.splitn(3, '\t');
-        if let (Some(level), Some(name), Some(type_name)) = (fields.next(), fields.next(), fields.next())
-            && let Ok(level) = level.parse()
+        let fields: Vec<&str> = line.splitn(6, '\t').collect();
+        let [level, name, type_name, kind, argument, value] = fields[..] else { continue };
+        let is_argument = argument == "1";
+        let unlisted = match kind {
+            "lost" => Some(Unlisted { is_argument, value: None }),
+            "fixed" => Some(Unlisted { is_argument, value: Some(value.into()) }),
+            _ => None,
+        };
+        // Nothing is hidden of a temporary that is nowhere.
+        let is_nothing = kind == "lost" && !is_argument && is_temporary(name);
+        if let Ok(level) = level.parse()
+            && !is_nothing
         {
-            levels.entry(level).or_default().push((name.into(), type_name.into()));
+            let symbol = Symbol { name: name.into(), type_name: type_name.into(), unlisted };
+            levels.entry(level).or_default().push(symbol);
         }
     }
     levels
@@ -132,7 +154,9 @@ fn listed(answer: &Answer) -> Typed {
     let variables = values.tuples("variables").into_iter();
     let typed = variables.filter_map(|variable| Some((variable.text("name")?, variable.text("type")?)));
     // One that is listed once more as it was at the call (`sk@entry`) is the same variable.
-    typed.filter(|(name, _)| !name.contains('@')).map(|(name, type_name)| (name.into(), type_name.into())).collect()
+    let symbol =
+        |(name, type_name): (&str, &str)| Symbol { name: name.into(), type_name: type_name.into(), unlisted: None };
+    typed.filter(|(name, _)| !name.contains('@')).map(symbol).collect()
 }
 
 #[cfg(test)]
@@ -142,11 +166,19 @@ mod tests {
 
     #[test]
     fn both_ways_give_the_same_types() {
-        let said = "0\tsk\tconst struct sock *\n0\trep\tstruct {...}\n3\tskb\tstruct sk_buff *\nnonsense\n";
+        let said = "0\tsk\tconst struct sock *\tlisted\t1\t\n0\trep\tstruct {...}\tlisted\t0\t\n3\tret\tint\tfixed\t0\t0\n\
+                    3\tokfn\tint (*)(int)\tlost\t1\t\n3\t__ret\tint\tlost\t0\t\nnonsense\n";
         let printed = by_level(said);
         let line = r#"^done,variables=[{name="sk",arg="1",type="const struct sock *",value="0x0"},{name="sk@entry",arg="1",type="const struct sock *",value="0x0"},{name="rep",type="struct {...}"}]"#;
         let mi::Record::Result { values, .. } = mi::parse(line).unwrap() else { panic!("no result") };
         assert_eq!(listed(&Answer::Done(values, String::new())), printed[&0]);
-        assert_eq!(printed[&3], [("skb".to_string(), "struct sk_buff *".to_string())]);
+        let unlisted =
+            |is_argument, value: Option<&str>| Some(Unlisted { is_argument, value: value.map(String::from) });
+        let symbol =
+            |name: &str, type_name: &str, unlisted| Symbol { name: name.into(), type_name: type_name.into(), unlisted };
+        assert_eq!(
+            printed[&3],
+            [symbol("ret", "int", unlisted(false, Some("0"))), symbol("okfn", "int (*)(int)", unlisted(true, None))]
+        );
     }
 }

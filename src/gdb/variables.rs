@@ -4,7 +4,7 @@
 
 use super::answer::Answer;
 use super::mi;
-use crate::report::model::{Var, Why};
+use crate::report::model::{Lost, Var, Why};
 
 /// Where the kernel's half of the address space begins on x86-64.
 pub(super) const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
@@ -16,31 +16,65 @@ pub(super) struct RawVariable {
     pub is_argument: bool,
     pub type_name: Option<String>,
     pub value: Option<String>,
+    /// The compiler keeps it nowhere.
+    pub nowhere: bool,
 }
 
-/// Puts the variables that `--all-values` lists together with their types. Those of one name follow each other in the same
-/// order in both: the innermost block's first.
-pub(super) fn typed(listed: &Answer, types: &[(String, String)]) -> Vec<RawVariable> {
+/// A variable as the debug information has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Symbol {
+    pub name: String,
+    pub type_name: String,
+    /// What is known of one that MI does not list.
+    pub unlisted: Option<Unlisted>,
+}
+
+/// A variable that is not in the guest's memory or registers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unlisted {
+    pub is_argument: bool,
+    /// What it is wherever it is in scope; none if the compiler keeps it nowhere.
+    pub value: Option<String>,
+}
+
+const OPTIMIZED_OUT: &str = "<optimized out>";
+
+/// Puts the variables that `--all-values` lists together with their types and with those that it leaves out. Those of one name
+/// follow each other in the same order in both: the innermost block's first.
+pub(super) fn typed(listed: &Answer, symbols: &[Symbol]) -> Vec<RawVariable> {
     let Answer::Done(values, _) = listed else { return Vec::new() };
-    let mut left: Vec<&(String, String)> = types.iter().collect();
-    let mut last: Option<&(String, String)> = None;
+    let mut left: Vec<(usize, &Symbol)> =
+        symbols.iter().enumerate().filter(|(_, symbol)| symbol.unlisted.is_none()).collect();
+    let mut last: Option<(usize, &Symbol)> = None;
+    // Each with its place among the symbols.
     let mut variables = Vec::new();
     for variable in values.tuples("variables") {
         let name = variable.text("name").unwrap_or_default();
         // It may follow itself as it was at the call.
         let plain = name.trim_end_matches("@entry");
-        if name == plain || last.is_none_or(|(other, _)| other != plain) {
-            last = left.iter().position(|(other, _)| other == plain).map(|index| left.remove(index));
+        if name == plain || last.is_none_or(|(_, other)| other.name != plain) {
+            let found = left.iter().position(|(_, other)| other.name == plain);
+            last = found.map(|index| left.remove(index));
         }
-        let type_name = last.map(|(_, type_name)| type_name.clone());
-        variables.push(RawVariable {
-            name: name.into(),
-            is_argument: variable.text("arg") == Some("1"),
-            type_name,
-            value: variable.text("value").map(String::from),
-        });
+        let type_name = last.map(|(_, symbol)| symbol.type_name.clone());
+        let at = last.map_or(symbols.len(), |(at, _)| at);
+        let is_argument = variable.text("arg") == Some("1");
+        let value = variable.text("value").map(String::from);
+        variables.push((at, RawVariable { name: name.into(), is_argument, type_name, value, nowhere: false }));
     }
-    variables
+    for (at, symbol) in symbols.iter().enumerate() {
+        let Some(unlisted) = &symbol.unlisted else { continue };
+        let raw = RawVariable {
+            name: symbol.name.clone(),
+            is_argument: unlisted.is_argument,
+            type_name: Some(symbol.type_name.clone()),
+            value: Some(unlisted.value.clone().unwrap_or_else(|| OPTIMIZED_OUT.into())),
+            nowhere: unlisted.value.is_none(),
+        };
+        variables.push((at, raw));
+    }
+    variables.sort_by_key(|(at, _)| *at);
+    variables.into_iter().map(|(_, raw)| raw).collect()
 }
 
 /// Arguments, locals, and how many macro temporaries were left out.
@@ -49,7 +83,10 @@ pub(super) fn sort(variables: &[RawVariable]) -> (Vec<Var>, Vec<Var>, u32) {
     let mut locals = Vec::new();
     let mut hidden = 0;
     for raw in variables {
-        let var = || var(&raw.name, raw.type_name.as_deref(), raw.value.as_deref());
+        let var = || {
+            let var = var(&raw.name, raw.type_name.as_deref(), raw.value.as_deref());
+            Var { lost: raw.nowhere.then_some(Lost::Nowhere), ..var }
+        };
         if raw.is_argument {
             args.push(var());
         } else if is_temporary(&raw.name) {
@@ -69,7 +106,7 @@ pub(super) fn is_temporary(name: &str) -> bool {
 /// A variable from what GDB printed for it.
 pub(super) fn var(name: &str, type_name: Option<&str>, value: Option<&str>) -> Var {
     let why = match value {
-        Some("<optimized out>") => Some(Why::OptimizedOut),
+        Some(text) if is_lost(text) => Some(Why::OptimizedOut),
         Some(text) if text.starts_with("<error: ") || text.starts_with("Cannot access memory") => Some(Why::Unreadable),
         Some(_) => None,
         None => Some(Why::Unreadable),
@@ -84,6 +121,12 @@ pub(super) fn var(name: &str, type_name: Option<&str>, value: Option<&str>) -> V
     }
 }
 
+/// Whether there is nothing of a value, or of any member of a structure.
+fn is_lost(value: &str) -> bool {
+    let mut parts = value.split(['{', '}', ',']).map(str::trim).filter(|part| !part.is_empty()).peekable();
+    parts.peek().is_some() && parts.all(|part| part == OPTIMIZED_OUT || part.ends_with(" = <optimized out>"))
+}
+
 /// A value without the symbols that GDB puts behind small addresses. Per-CPU symbols begin at address 0, so it calls NULL
 /// `0x0 <fixed_percpu_data>`; no pointer below the kernel's half of the address space points to a kernel symbol.
 fn without_false_symbols(value: &str) -> String {
@@ -94,7 +137,7 @@ fn without_false_symbols(value: &str) -> String {
         let low = u64::from_str_radix(&rest[at + 2..digits], 16).is_ok_and(|address| address < KERNEL_HALF);
         cleaned.push_str(&rest[..digits]);
         rest = &rest[digits..];
-        if low && rest.starts_with(" <") {
+        if low && rest.starts_with(" <") && !rest.starts_with(" <error: ") {
             rest = rest.find('>').map_or(rest, |end| &rest[end + 1..]);
         }
     }
@@ -132,25 +175,32 @@ mod tests {
         let listed = answer(
             r#"^done,variables=[{name="sk",arg="1",value="0x0"},{name="sk@entry",arg="1",value="0x1"},{name="rep",value="{th = {source = 1}}"},{name="__mptr",value="<optimized out>"},{name="ret",value="<optimized out>"},{name="ret",value="3"}]"#,
         );
+        let symbol =
+            |name: &str, type_name: &str, unlisted| Symbol { name: name.into(), type_name: type_name.into(), unlisted };
+        let unlisted =
+            |is_argument, value: Option<&str>| Some(Unlisted { is_argument, value: value.map(String::from) });
         let types = [
-            ("ret", "int"),
-            ("rep", "struct {...}"),
-            ("ret", "long"),
-            ("gone", "char"),
-            ("__mptr", "void *"),
-            ("sk", "const struct sock *"),
+            symbol("ret", "bool", unlisted(false, Some("false"))),
+            symbol("ret", "int", None),
+            symbol("rep", "struct {...}", None),
+            symbol("ret", "long", None),
+            symbol("gone", "char", unlisted(true, None)),
+            symbol("__mptr", "void *", None),
+            symbol("sk", "const struct sock *", None),
         ];
-        let types = types.map(|(name, type_name)| (name.to_string(), type_name.to_string()));
         let (args, locals, hidden) = sort(&typed(&listed, &types));
         assert_eq!(hidden, 1);
         let seen = |var: &Var| (var.name.clone(), var.type_name.clone().unwrap_or_default(), var.value.clone());
         let is = |name: &str, type_name: &str, value: &str| (name.into(), type_name.into(), Some(value.into()));
-        assert_eq!(seen(&args[0]), is("sk", "const struct sock *", "0x0"));
-        assert_eq!(seen(&args[1]), is("sk@entry", "const struct sock *", "0x1"));
-        assert_eq!(seen(&locals[0]), is("rep", "struct {...}", "{th = {source = 1}}"));
+        assert_eq!(seen(&args[0]), ("gone".into(), "char".into(), None));
+        assert_eq!((args[0].why, args[0].lost), (Some(Why::OptimizedOut), Some(Lost::Nowhere)));
+        assert_eq!(seen(&args[1]), is("sk", "const struct sock *", "0x0"));
+        assert_eq!(seen(&args[2]), is("sk@entry", "const struct sock *", "0x1"));
+        assert_eq!(seen(&locals[0]), is("ret", "bool", "false"));
         assert_eq!(seen(&locals[1]), ("ret".into(), "int".into(), None));
         assert_eq!((locals[1].available, locals[1].why), (false, Some(Why::OptimizedOut)));
-        assert_eq!(seen(&locals[2]), is("ret", "long", "3"));
+        assert_eq!(seen(&locals[2]), is("rep", "struct {...}", "{th = {source = 1}}"));
+        assert_eq!(seen(&locals[3]), is("ret", "long", "3"));
     }
 
     #[test]
@@ -161,12 +211,24 @@ mod tests {
     }
 
     #[test]
+    fn a_structure_of_which_nothing_is_left_is_optimized_out_as_a_whole() {
+        let members = "{{exit_rcu = <optimized out>, lockdep = <optimized out>}}";
+        assert_eq!(var("state", None, Some(members)).why, Some(Why::OptimizedOut));
+        assert_eq!(var("op", None, Some("{mode = <optimized out>, flags = 1}")).why, None);
+        assert_eq!(var("md5", None, Some("{<No data fields>}")).why, None);
+    }
+
+    #[test]
     fn small_addresses_have_no_symbol_and_others_keep_theirs() {
         for (printed, reported) in [
             ("0x0 <fixed_percpu_data>", "0x0"),
             ("{next = 0x1 <fixed_percpu_data+1>, f = 0xffffffff81b5 <a+0>}", "{next = 0x1, f = 0xffffffff81b5}"),
             ("0xffffffff81a050d8 <softirq_vec+24>", "0xffffffff81a050d8 <softirq_vec+24>"),
             ("7 '\\a'", "7 '\\a'"),
+            (
+                "0x10 <error: Cannot access memory at address 0x10>",
+                "0x10 <error: Cannot access memory at address 0x10>",
+            ),
             ("0x", "0x"),
         ] {
             assert_eq!(without_false_symbols(printed), reported);

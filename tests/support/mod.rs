@@ -9,6 +9,8 @@ pub(crate) mod builds;
 pub(crate) mod kernel;
 pub(crate) mod obtain;
 pub(crate) mod packets;
+pub(crate) mod printed;
+pub(crate) mod second_look;
 pub(crate) mod terminal;
 
 use std::fmt::Write as _;
