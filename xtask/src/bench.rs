@@ -3,10 +3,12 @@
 //! A benchmark is a program of its own, never a test: a shared machine's clock proves nothing by itself. What it prints
 //! on standard output is a section of docs/performance.md.
 
+mod hits;
 mod kernel;
 mod locals;
 mod measure;
 mod run;
+mod sides;
 
 use std::path::Path;
 
@@ -14,7 +16,7 @@ use kdbg::error::{Error, Result};
 use kdbg::event::Cancel;
 
 /// What can be measured.
-pub(crate) const BENCHES: &str = "kernel, locals, run";
+pub(crate) const BENCHES: &str = "hits, kernel, locals, run";
 
 /// Runs the benchmark called `what`.
 ///
@@ -22,6 +24,7 @@ pub(crate) const BENCHES: &str = "kernel, locals, run";
 /// There is none of that name, or something that it runs fails: a figure is never printed of half a run.
 pub(crate) fn bench(what: &str, root: &Path, cancel: &Cancel) -> Result<()> {
     match what {
+        "hits" => hits::bench(root, cancel),
         "kernel" => kernel::bench(root, cancel),
         "locals" => locals::bench(root, cancel),
         "run" => run::bench(root, cancel),

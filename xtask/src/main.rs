@@ -17,7 +17,7 @@ usage: cargo xtask VERB
   setup   install the host packages that kdbg lacks, build kdbg, build the kernel of the recipes
   test    setup, then formatting, lints, tidy and all tests; ends with `N passed, N failed`
   tidy    check the repository's own rules: floors, sizes, paths, links
-  bench   `bench kernel`: measure kdbg's builds against the way without it, as ratios
+  bench   `bench kernel`, `bench run`, `bench hits`: measure kdbg against the way without it, as ratios
           `bench locals`: how many arguments and locals can be read, without and with `debuggable`
   help    show this
 ";
