@@ -3,6 +3,7 @@
 //! Invariant: nothing of a recipe reaches GDB but as the argument of an MI command, after [`crate::recipe`] has checked
 //! that it is data.
 
+pub mod alter;
 pub mod answer;
 pub mod breakpoints;
 pub mod client;
@@ -20,8 +21,10 @@ mod registers;
 pub mod returns;
 pub mod scope;
 mod stack;
+pub mod stop;
 mod storage;
 pub mod symbols;
 pub mod target;
 mod types;
 mod variables;
+pub mod watch;

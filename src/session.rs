@@ -26,6 +26,7 @@ mod stops;
 pub mod symbols;
 mod trigger;
 mod unresolved;
+mod watches;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -138,6 +139,7 @@ fn play(
     journal.timed("arm_ms", |journal| {
         target::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
         armed.take_loaded(journal)?;
+        armed.watch_globals(journal)?;
         target::resume(&mut armed.gdb, order.cancel)?;
         read_ahead(&mut armed.gdb)
     })?;

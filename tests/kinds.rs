@@ -94,3 +94,144 @@ fn a_probe_waits_for_another_and_for_its_steps() {
     assert_eq!(detail, "no hits; it was never armed: `datagram` had no hit");
     assert!(report["warnings"].to_string().contains("probe `never` was never armed: `datagram` had no hit"));
 }
+
+/// What the watched values were in each hit.
+fn changes(report: &Value) -> Vec<(u64, u64)> {
+    let hits = report["hits"].as_array().unwrap().iter().filter(|hit| hit.get("changed").is_some());
+    let leading = |value: &Value| value.as_str().unwrap().split(' ').next().unwrap().parse().unwrap();
+    hits.map(|hit| (leading(&hit["changed"]["old"]), leading(&hit["changed"]["new"]))).collect()
+}
+
+#[test]
+fn a_watched_member_is_followed_from_the_hit_in_whose_frame_it_was_found() {
+    let probes = [
+        "name: connect, at: tcp_v4_connect, stack: 3, limit: 1",
+        "name: state, at: 'watch: sk->__sk_common.skc_state', after: connect, stack: 6, limit: 2",
+    ];
+    let text = with_probes(&probes, &[HIT]) + "expect:\n  - { probe: state, hits: 2 }\n";
+    let _slot = slot();
+    let report = Place::new().run(&text).assert_passed();
+    // TCP_CLOSE, TCP_SYN_SENT, and TCP_CLOSE again when the RST is there.
+    assert_eq!(changes(&report), [(7, 2), (2, 7)]);
+    assert_eq!(probes_of_hits(&report), ["connect", "state", "state"]);
+    let hit = &report["hits"][1];
+    assert_eq!(hit["changed"]["expression"], "sk->__sk_common.skc_state");
+    let functions = hit["frames"].as_array().unwrap().iter().map(|frame| frame["symbol"].as_str().unwrap());
+    assert!(functions.clone().any(|function| function == "tcp_v4_connect"), "{:?}", functions.collect::<Vec<_>>());
+    let place = &report["probes"][1]["locations"][0];
+    assert!(place["address"].as_str().unwrap().starts_with("0xffff8880"), "{place}");
+    assert_eq!(report["probes"][1]["disarmed"], true);
+}
+
+#[test]
+fn a_watched_global_is_watched_from_the_start_and_logged_with_what_it_was() {
+    let probes =
+        ["name: ticks, at: 'watch: jiffies', log: '{$function}: {$old} to {$new}', when: 'jiffies % 2 == 0', limit: 3"];
+    let _slot = slot();
+    let report = Place::new().run(&with_probes(&probes, &["{ name: wait, run: sleep 1 }"])).assert_passed();
+    let said: Vec<&str> =
+        report["hits"].as_array().unwrap().iter().map(|hit| hit["message"].as_str().unwrap()).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    for line in said {
+        let (function, values) = line.split_once(": ").unwrap();
+        let (old, new) = values.split_once(" to ").unwrap();
+        let (old, new): (u64, u64) = (old.parse().unwrap(), new.parse().unwrap());
+        assert!(!function.is_empty() && old < new && new % 2 == 0, "{line}");
+    }
+}
+
+#[test]
+fn what_cannot_be_watched_is_refused_with_the_reason_and_never_stepped_for() {
+    let _slot = slot();
+    for (watched, why) in [
+        ("nosuch + 1", "No symbol \\\"nosuch\\\" in current context"),
+        ("init_net", " bytes, and at most 8 can be watched"),
+        ("jiffies + 1", "it has no address: "),
+        ("$rax", "it has no address: "),
+        ("*(unsigned long *)0", "Cannot access memory at address 0x0"),
+        ("*(unsigned long *)0x400000", "Cannot access memory at address 0x400000"),
+    ] {
+        let probe = format!("name: odd, at: 'watch: {watched}'");
+        let report = Place::new().run(&with_probes(&[&probe], &[HIT])).report();
+        let message = report["error"]["message"].to_string();
+        assert!(
+            message.contains("probe `odd`: this cannot be watched") && message.contains(why),
+            "{watched}: {message}"
+        );
+        assert!(message.contains("test.yaml:4:"), "{message}");
+    }
+}
+
+#[test]
+fn a_null_pointer_is_not_watched_and_the_next_hit_tried() {
+    // The SYN to a closed port has no socket: `sk` is NULL there, as at every hit of this probe.
+    let probes = ["name: rst, at: tcp_v4_send_reset, stack: 2", "name: error, at: 'watch: sk->sk_err', after: rst"];
+    let list: String = probes.iter().map(|probe| format!("  - {{ {probe} }}\n")).collect();
+    let text = recipe(&[HIT, &HIT.replace("name: hit", "name: again")])
+        .replace("  - { name: rst, at: tcp_v4_send_reset }\n", &list)
+        + "expect:\n  - { probe: error, hits: 0 }\n";
+    let _slot = slot();
+    let report = Place::new().run(&text).assert_passed();
+    let why = report["probes"][1]["never_armed"].as_str().unwrap();
+    assert!(why.starts_with("it could not be watched at a hit of `rst`: Cannot access memory at address 0x"), "{why}");
+    assert!(report["expectations"].to_string().contains("no hits; it was never armed: it could not be watched"));
+}
+
+#[test]
+fn a_function_is_made_to_return_and_its_caller_believes_it() {
+    let probes = [
+        "name: deny, at: tcp_v4_connect, force_return: '-13', stack: 3",
+        "name: seen, at: tcp_v4_connect, stack: 3",
+        "name: out, at: 'return: tcp_v4_connect', stack: 3",
+        "name: rst, at: tcp_v4_send_reset",
+    ];
+    let steps = ["{ name: hit, run: nc 127.0.0.1 9 < /dev/null, exit: 1 }"];
+    let text = with_probes(&probes, &steps)
+        + "expect:\n  - { probe: out, hits: 1, where: { returned: '-13' } }\n  - { probe: rst, hits: 0 }\n";
+    let _slot = slot();
+    let place = Place::new();
+    let report = place.run(&text).assert_passed();
+    assert_eq!(probes_of_hits(&report), ["seen", "deny", "out"], "who changes the guest comes last");
+    let said = report["trigger"][0]["stderr"].as_str().unwrap();
+    assert!(said.contains("Permission denied"), "{said}");
+    let altered = &report["hits"][1]["altered"][0];
+    assert_eq!((&altered["what"], &altered["after"]), (&"return of tcp_v4_connect".into(), &"-13".into()));
+    assert!(report["hits"][0].get("altered").is_none());
+    assert!(report["warnings"].to_string().contains("probe `deny` changes the guest"), "{}", report["warnings"]);
+    let page = std::fs::read_to_string(place.out().join("report.md")).unwrap();
+    let red = "<span style=\"color:red\">**⚠ The guest was changed by `deny` (1 hit): what came after that is a what-if.**</span>";
+    assert!(page.contains(red) && page.contains("⚠ kdbg changed `return of tcp_v4_connect` forced to -13"), "{page}");
+}
+
+#[test]
+fn a_variable_is_changed_and_the_kernel_goes_on_with_it() {
+    // A SYN with another destination port is answered for that one.
+    let probes = [
+        "name: change, at: tcp_v4_rcv, limit: 1, stack: 2, set: { skb->mark: '41 + 1', 'skb->priority': skb->len }",
+        "name: rst, at: tcp_v4_send_reset, stack: 1, show: { mark: skb->mark, priority: skb->priority }",
+    ];
+    let _slot = slot();
+    let report = Place::new().run(&with_probes(&probes, &[HIT])).assert_passed();
+    assert_eq!(probes_of_hits(&report), ["change", "rst"]);
+    let altered = report["hits"][0]["altered"].as_array().unwrap();
+    let of = |index: usize| ["what", "before", "after"].map(|key| altered[index][key].as_str().unwrap().to_string());
+    assert_eq!(of(0), ["skb->mark", "0", "42"]);
+    assert_eq!(of(1), ["skb->priority", "0", "40"]);
+    let shown = report["hits"][1]["shown"].as_array().unwrap();
+    assert_eq!((&shown[0]["value"], &shown[1]["value"]), (&"42".into(), &"40".into()));
+}
+
+#[test]
+fn what_cannot_be_changed_ends_the_run_at_its_line() {
+    let _slot = slot();
+    for (probe, texts) in [
+        ("at: tcp_v4_send_reset, set: { sk->sk_err: 5 }", ["could not set `sk->sk_err`", "Cannot access memory"]),
+        ("at: tcp_v4_send_reset, set: { skb->len + 1: 5 }", ["could not set `skb->len + 1`", "not an lvalue"]),
+        ("at: tcp_v4_send_reset, force_return: nosuch", ["have its function return", "No symbol"]),
+        ("at: NF_HOOK, force_return: 1", ["cannot be made to return", "it is inlined into "]),
+    ] {
+        let probe = format!("name: odd, {probe}");
+        let ended = Place::new().run(&with_probes(&[&probe], &[HIT]));
+        ended.assert_error(2, "recipe", &[texts[0], texts[1], "test.yaml:4:"]);
+    }
+}

@@ -65,6 +65,7 @@ fn of_probe(probe: &Foreseeable) -> String {
     let Foreseeable { name, at, module, places } = probe;
     let mut text = match module {
         Some(module) => format!("\n  {name}  at {at}  in module {module}, resolved when it is loaded\n"),
+        None if at.starts_with("watch:") => format!("\n  {name}  at {at}  looked up in the guest\n"),
         None => format!("\n  {name}  at {at}  {}\n", plural(places.len() as u64, "location")),
     };
     for place in places {

@@ -112,6 +112,10 @@ pub enum Unresolved {
     TooMany(Vec<String>),
     /// The condition does not parse; what GDB says.
     BadCondition(String),
+    /// The function cannot be made to return from here, and why.
+    NoForcedReturn(String),
+    /// This cannot be watched, and why.
+    BadWatch(String),
     /// GDB failed.
     Failed(Error),
 }
@@ -140,6 +144,8 @@ pub fn set(
         ProbePoint::Function(name) | ProbePoint::Return(name) => format!("--qualified --function {name}"),
         // As a whole: `group::set` takes it apart.
         ProbePoint::Pattern(_) => return Err(no_such_place(Vec::new(), None)),
+        // It is no place: `watch::set`.
+        ProbePoint::Watch(_) => return Err(no_such_place(Vec::new(), None)),
         ProbePoint::FileLine { file, line } => format!("--source {file} --line {line}"),
         ProbePoint::Address(address) => format!("*{address:#x}"),
     };

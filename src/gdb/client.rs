@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::answer::Answer;
 use super::mi::{self, Record, Values};
+pub use super::stop::Stop;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::process::{Child, describe};
@@ -23,23 +24,6 @@ use crate::process::{Child, describe};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a wait looks whether kdbg should stop.
 const TICK: Duration = Duration::from_millis(50);
-
-/// The target stopped.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stop {
-    /// `breakpoint-hit` and the like; GDB may give none.
-    pub reason: Option<String>,
-    /// Which breakpoint, for `breakpoint-hit`.
-    pub breakpoint: Option<u64>,
-    /// The program counter.
-    pub address: Option<String>,
-    /// GDB's number of the thread, that is of the virtual CPU, from 1.
-    pub thread: Option<u64>,
-    /// What GDB printed on its console before the stop, such as a condition that cannot be evaluated.
-    pub said: String,
-    /// When kdbg read it.
-    pub at: Instant,
-}
 
 /// What the reader thread passes on.
 #[derive(Debug)]
@@ -224,14 +208,8 @@ impl Gdb {
     pub fn take(&mut self, incoming: Incoming) -> Result<()> {
         match incoming.0 {
             Heard::Record(Record::Async { kind: '*', class, values }, at) if class == "stopped" => {
-                self.stops.push_back(Stop {
-                    reason: values.text("reason").map(String::from),
-                    breakpoint: values.number("bkptno"),
-                    address: values.tuple("frame").and_then(|frame| frame.text("addr")).map(String::from),
-                    thread: values.number("thread-id"),
-                    said: std::mem::take(&mut self.console),
-                    at,
-                });
+                let said = std::mem::take(&mut self.console);
+                self.stops.push_back(Stop::read(&values, said, at));
             }
             Heard::Record(Record::Stream { kind: '~' | '&', text }, _) => self.console.push_str(&text),
             Heard::Record(..) => {}

@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::event::{Cancel, millis};
 use crate::layout::Layouts;
 use crate::recipe::types::ProbeSpec;
-use crate::report::model::{Context, Cost, Frame, Hit, Task, Var};
+use crate::report::model::{Changed, Context, Cost, Frame, Hit, Task, Var};
 
 /// Where this kernel keeps its per-CPU facts; the names moved between versions, so they are asked for once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,6 +108,8 @@ pub struct Probed<'a> {
     pub entry: Option<&'a Place>,
     /// The call that has returned, for a probe on a return.
     pub call: Option<Returned<'a>>,
+    /// What was written to, for a probe that watches.
+    pub changed: Option<&'a Changed>,
 }
 
 /// What is known of a call that has returned.
@@ -216,7 +218,7 @@ impl<'a> Collector<'a> {
         stop: &Stop,
         cancel: &Cancel,
     ) -> Result<Hit> {
-        let Probed { spec: probe, entry, call } = probe;
+        let Probed { spec: probe, entry, call, changed } = probe;
         let start = Instant::now();
         let thread = stop.thread.unwrap_or(1);
         let cpu = u32::try_from(thread.saturating_sub(1)).unwrap_or(0);
@@ -256,6 +258,8 @@ impl<'a> Collector<'a> {
             returned: returned.cloned(),
             arguments: arguments.to_vec(),
             message: None,
+            changed: changed.cloned(),
+            altered: Vec::new(),
             cost: Cost { stop_us: 0, collect_us: micros(start) },
         })
     }

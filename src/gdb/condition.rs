@@ -4,11 +4,12 @@ use super::answer::Answer;
 use super::breakpoints::Unresolved;
 use super::client::Gdb;
 use super::command;
+use crate::error::Error;
 use crate::event::Cancel;
 use crate::recipe::expression;
 
 /// How GDB begins when there is no such name where it looks.
-const NO_NAME: &str = "No symbol \"";
+pub(super) const NO_NAME: &str = "No symbol \"";
 
 /// Leaves a condition to GDB.
 pub(super) fn set(gdb: &mut Gdb, number: u64, condition: &str, cancel: &Cancel) -> Result<(), Unresolved> {
@@ -39,17 +40,31 @@ pub(super) fn check_names(gdb: &mut Gdb, function: &str, condition: &str, cancel
     if condition.contains("::") {
         return Ok(());
     }
-    // Nothing is evaluated: there is no guest yet.
-    let size = |expression: &str| command::evaluate(&format!("sizeof({expression})"));
-    let names = expression::names(condition);
+    let (qualified, has_own) = with_names_of(gdb, function, condition, cancel)?;
+    match gdb.ask(&size(&qualified), cancel)? {
+        Answer::Refused(why) if has_own && !why.starts_with(NO_NAME) => Err(Unresolved::BadCondition(why)),
+        _ => Ok(()),
+    }
+}
+
+/// An expression with the names that `function` has as its arguments and locals, and whether it has any of them.
+pub(super) fn with_names_of(
+    gdb: &mut Gdb,
+    function: &str,
+    text: &str,
+    cancel: &Cancel,
+) -> Result<(String, bool), Error> {
+    let names = expression::names(text);
     let commands: Vec<String> = names.iter().map(|name| size(&format!("{function}::{name}"))).collect();
     let answers = gdb.batch(&commands, cancel)?;
     let own: Vec<String> =
         names.into_iter().zip(answers).filter(|(_, answer)| answer.value().is_some()).map(|(name, _)| name).collect();
-    match gdb.ask(&size(&expression::within(function, condition, &own)), cancel)? {
-        Answer::Refused(why) if !own.is_empty() && !why.starts_with(NO_NAME) => Err(Unresolved::BadCondition(why)),
-        _ => Ok(()),
-    }
+    Ok((expression::within(function, text, &own), !own.is_empty()))
+}
+
+/// Nothing is evaluated by that: there is no guest yet.
+fn size(expression: &str) -> String {
+    command::evaluate(&format!("sizeof({expression})"))
 }
 
 fn command(number: u64, condition: &str) -> String {

@@ -1,4 +1,4 @@
-//! What `when` and `show` may say: C expressions that only read.
+//! What `when`, `show` and the like may say: C expressions that only read.
 //!
 //! Pure. GDB evaluates them in the stopped frame, and GDB's idea of an expression is wide: a call runs a function in
 //! the guest, `$_shell(…)` runs a program on the host, `=` writes to the guest's memory. All of that is refused here,
@@ -207,7 +207,11 @@ fn named(character: char) -> String {
 }
 
 fn write(sign: &Token) -> Objection {
-    let help = if sign.text == "=" { "to compare, write `==`" } else { "a recipe only looks: it may read, not write" };
+    let help = if sign.text == "=" {
+        "to compare, write `==`"
+    } else {
+        "an expression only reads; `set` of a probe is what changes the guest"
+    };
     objection("the expression writes to the guest", &format!("`{}` changes a value", sign.text), sign.at.clone(), help)
 }
 

@@ -28,6 +28,10 @@ pub enum Piece {
     Function,
     /// What the function has returned, of a probe on a return: `{$returned}`.
     Returned,
+    /// What the value was, of a probe that watches: `{$old}`.
+    Old,
+    /// What it is now: `{$new}`.
+    New,
 }
 
 impl Message {
@@ -35,7 +39,7 @@ impl Message {
     pub fn expressions(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Value(expression) => Some(expression.as_str()),
-            Piece::Text(_) | Piece::Function | Piece::Returned => None,
+            Piece::Text(_) | Piece::Function | Piece::Returned | Piece::Old | Piece::New => None,
         })
     }
 }
@@ -115,6 +119,8 @@ fn value(chars: &[char], start: usize) -> Result<Piece, Objection> {
     match text.trim() {
         "$function" => return Ok(Piece::Function),
         "$returned" => return Ok(Piece::Returned),
+        "$old" => return Ok(Piece::Old),
+        "$new" => return Ok(Piece::New),
         _ => {}
     }
     let moved = |range: std::ops::Range<usize>| range.start + start..range.end + start;
@@ -144,6 +150,7 @@ mod tests {
         assert_eq!(pieces("{{x}} {{{x}}}"), [plain("{x} {"), value("x"), plain("}")]);
         assert_eq!(pieces("{ {int} &jiffies }"), [value("{int} &jiffies")]);
         assert_eq!(pieces("{$function} gave {$returned}\n"), [Piece::Function, plain(" gave "), Piece::Returned]);
+        assert_eq!(pieces("{$old}{$new}"), [Piece::Old, Piece::New]);
         assert_eq!("{a} {$function} {b}".parse::<Message>().unwrap().expressions().collect::<Vec<_>>(), ["a", "b"]);
     }
 

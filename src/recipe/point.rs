@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::diagnostic::Objection;
+use super::expression;
 
 /// A place to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +34,12 @@ pub enum ProbePoint {
     },
     /// An instruction.
     Address(u64),
+    /// What writes to an expression.
+    Watch(String),
 }
 
 const FORMS: &str = "this version of kdbg knows `function`, a pattern of functions like `tcp_v4_*`, `function:+line`, `return:function`, \
-     `file:line` and `*address`";
+     `file:line`, `*address` and `watch: expression`";
 
 impl ProbePoint {
     /// The function at whose first instruction it stops.
@@ -46,7 +49,8 @@ impl ProbePoint {
             ProbePoint::Pattern(_)
             | ProbePoint::FunctionLine { .. }
             | ProbePoint::FileLine { .. }
-            | ProbePoint::Address(_) => None,
+            | ProbePoint::Address(_)
+            | ProbePoint::Watch(_) => None,
         }
     }
 }
@@ -61,8 +65,16 @@ impl FromStr for ProbePoint {
             at: 0..text.chars().count(),
             help: FORMS.to_owned(),
         };
-        if text.starts_with("watch:") {
-            return Err(wrong("`watch:` is not in this version of kdbg".into(), "would stop where a value changes"));
+        if let Some(watched) = text.strip_prefix("watch:") {
+            let start = text.chars().count() - watched.chars().count();
+            return match expression::check(watched) {
+                Ok(()) => Ok(ProbePoint::Watch(watched.trim().to_owned())),
+                Err(Objection { at, .. }) if at.is_empty() => Err(wrong("there is nothing to watch".into(), "")),
+                Err(objection) => {
+                    let at = objection.at.start + start..objection.at.end + start;
+                    Err(Objection { at, ..objection })
+                }
+            };
         }
         if let Some(name) = text.strip_prefix("return:").map(str::trim_start) {
             return match is_function(name) {
@@ -124,6 +136,7 @@ impl fmt::Display for ProbePoint {
             ProbePoint::FunctionLine { function, offset } => write!(f, "{function}:+{offset}"),
             ProbePoint::FileLine { file, line } => write!(f, "{file}:{line}"),
             ProbePoint::Address(address) => write!(f, "*{address:#x}"),
+            ProbePoint::Watch(expression) => write!(f, "watch:{expression}"),
         }
     }
 }
@@ -166,6 +179,7 @@ mod tests {
             "net/ipv4/tcp_ipv4.c:686",
             "a.c:1",
             "*0xffffffff81000000",
+            "watch:sk->__sk_common.skc_state",
         ];
         for form in forms {
             assert_eq!(form.parse::<ProbePoint>().unwrap().to_string(), form);
@@ -179,7 +193,9 @@ mod tests {
             ("return: f if 1", "`f if 1` does not return"),
             ("?cp", "`?cp` is not a pattern of functions"),
             ("tcp_* if 1", "`tcp_* if 1` is not a pattern of functions"),
-            ("watch: jiffies", "`watch:` is not in this version of kdbg"),
+            ("watch: ", "there is nothing to watch"),
+            ("watch: jiffies = 1", "the expression writes to the guest"),
+            ("watch: f(1)", "the expression calls `f`"),
             ("tcp_v4_rcv:+", "`tcp_v4_rcv:+` is not a line of a function"),
             ("tcp_v4_rcv:+-3", "`tcp_v4_rcv:+-3` is not a line of a function"),
             ("a.c d:+3", "`a.c d` has no lines"),

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct ProbeSpec {
     /// Unique in the recipe.
     pub name: String,
-    /// `function`, a pattern of functions, `function:+line`, `return:function`, `file:line` or `*address`.
+    /// `function`, a pattern of functions, `function:+line`, `return:function`, `file:line`, `*address` or
+    /// `watch:expression`.
     pub at: String,
     /// A C condition, evaluated in the frame of the stop; only stops where it holds become hits.
     #[serde(default)]
@@ -38,6 +39,12 @@ pub struct ProbeSpec {
     /// Steps of the trigger: the probe is armed only while they run. Empty: all the time.
     #[serde(default)]
     pub during: Vec<String>,
+    /// What is changed at each hit: an expression, and its new value.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// What the function returns at once, without having run.
+    #[serde(default)]
+    pub force_return: Option<String>,
 }
 
 impl ProbeSpec {

@@ -79,8 +79,8 @@ impl<'a> Watched<'a> {
     fn remark(&self) -> String {
         match self.result {
             None => ": the probe was never set".into(),
-            Some(result) if result.locations.is_empty() => format!(": `{}` resolved to no location", result.at),
             Some(ProbeResult { never_armed: Some(why), .. }) => format!("; it was never armed: {why}"),
+            Some(result) if result.locations.is_empty() => format!(": `{}` resolved to no location", result.at),
             Some(result) if result.disarmed => {
                 let limit = self.spec.map_or(String::new(), |spec| format!(" of {}", spec.limit));
                 format!(", then the probe reached its limit{limit} and was disarmed: there may have been more")

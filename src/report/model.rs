@@ -2,8 +2,10 @@
 //!
 //! Pure: no file, no process. Every other format is rendered from a [`Report`].
 
+mod change;
 mod hit;
 mod incident;
+mod probe;
 mod var;
 
 use std::collections::BTreeMap;
@@ -12,8 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::debuggable::Debuggable;
 use crate::error::ErrorKind;
+pub use change::{Altered, Changed};
 pub use hit::{Context, Cost, Decoded, Frame, Hit, Task};
 pub use incident::{Call, Incident, IncidentKind};
+pub use probe::{Location, ProbeResult};
 pub use var::{Lost, Var, Why};
 
 /// The version of the schema that [`Report::schema`] carries.
@@ -158,39 +162,6 @@ impl std::fmt::Display for ForwardInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: 127.0.0.1:{} → port {} of the guest", self.name, self.host, self.guest)
     }
-}
-
-/// What became of a probe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProbeResult {
-    /// Its name.
-    pub name: String,
-    /// Where the recipe put it.
-    pub at: String,
-    /// What that resolved to.
-    pub locations: Vec<Location>,
-    /// How many hits were collected.
-    pub hits: u64,
-    /// Whether it reached its limit and was disarmed.
-    pub disarmed: bool,
-    /// Why it was never armed, if it was not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub never_armed: Option<String>,
-}
-
-/// One address a probe stops at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Location {
-    /// The address, in hexadecimal with `0x`.
-    pub address: String,
-    /// The function whose code is there (for an inlined copy: the function that it was inlined into).
-    pub symbol: String,
-    /// Source file, relative to the kernel tree.
-    pub file: Option<String>,
-    /// Line in it.
-    pub line: Option<u32>,
-    /// Whether this is an inlined copy of the probed function.
-    pub inlined: bool,
 }
 
 /// How a step of the trigger went.

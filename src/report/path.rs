@@ -3,6 +3,7 @@
 //! Pure: works on frames, renders no format.
 
 use super::model::{Frame, Hit};
+use super::text::{list, plural};
 
 /// A function's name without what gcc adds to its clones: `.isra.0`, `.constprop.1`, `.part.0`, `.cold`.
 ///
@@ -21,6 +22,20 @@ pub fn first_of_path(hits: &[&Hit]) -> Vec<usize> {
             *first.entry(symbols).or_insert(at)
         })
         .collect()
+}
+
+/// Which probes have changed the guest at how many hits, if any did: `deny (2 hits)`.
+pub fn altering(hits: &[Hit]) -> Option<String> {
+    let mut counts: Vec<(&str, u64)> = Vec::new();
+    for hit in hits.iter().filter(|hit| !hit.altered.is_empty()) {
+        match counts.iter_mut().find(|(probe, _)| *probe == hit.probe) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((&hit.probe, 1)),
+        }
+    }
+    let said: Vec<String> =
+        counts.iter().map(|(probe, count)| format!("`{probe}` ({})", plural(*count, "hit"))).collect();
+    (!said.is_empty()).then(|| list(&said))
 }
 
 /// The system call that the stack began with, if it did: `connect`.

@@ -124,6 +124,8 @@ pub(crate) fn hit(index: u64) -> Hit {
         returned: None,
         arguments: Vec::new(),
         message: None,
+        changed: None,
+        altered: Vec::new(),
         cost: Cost { stop_us: 101_000, collect_us: 17_000 },
     }
 }

@@ -47,6 +47,17 @@ fn of_hit(hit: &Hit, at: &str, places: &mut Vec<String>) {
     }
     of_vars(&hit.shown, format!("{at}/shown"));
     of_vars(&hit.arguments, format!("{at}/arguments"));
+    if let Some(changed) = &hit.changed {
+        let values = [("old", &changed.old), ("new", &changed.new)];
+        let marked = values.into_iter().filter(|(_, value)| says_a_place_or_time(value, hit.jiffies));
+        places.extend(marked.map(|(name, _)| format!("{at}/changed/{name}")));
+    }
+    for (index, altered) in hit.altered.iter().enumerate() {
+        let values = [("before", altered.before.as_ref()), ("after", Some(&altered.after))];
+        let is_volatile = |value: &String| says_a_place_or_time(value, hit.jiffies);
+        let marked = values.into_iter().filter(|(_, value)| value.is_some_and(is_volatile));
+        places.extend(marked.map(|(name, _)| format!("{at}/altered/{index}/{name}")));
+    }
     if hit.message.as_ref().is_some_and(|message| says_a_place_or_time(message, hit.jiffies)) {
         places.push(format!("{at}/message"));
     }

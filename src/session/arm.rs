@@ -20,6 +20,7 @@ use crate::kernel::KernelBuild;
 use crate::layout::Layouts;
 use crate::recipe::ProbePoint;
 use crate::recipe::types::ProbeSpec;
+use crate::report::model::Location;
 use crate::report::text::plural;
 
 /// GDB with all probes resolved that can be, ready to be connected.
@@ -77,6 +78,11 @@ impl<'a> Armed<'a> {
     /// Resolves all probes. One that is not in vmlinux waits for its module, if one of the guest's has its place.
     fn resolve_probes(&mut self, journal: &mut Journal<'_>) -> Result<()> {
         for index in 0..self.probes.len() {
+            if let ProbePoint::Watch(expression) = &self.probes[index].point {
+                let expression = expression.clone();
+                self.check_watch(index, &expression).map_err(|unresolved| self.explain(index, unresolved))?;
+                continue;
+            }
             let breakpoints = match self.set(index) {
                 Ok(breakpoints) => breakpoints,
                 Err(Unresolved::NoSuchPlace { near, next_line }) => {
@@ -113,14 +119,21 @@ impl<'a> Armed<'a> {
         let (program, when, cancel) = (&self.collector.program, spec.when.as_deref(), self.order.cancel);
         match point {
             ProbePoint::Pattern(pattern) => group::set(&mut self.gdb, pattern, when, program, cancel),
-            point => breakpoints::set(&mut self.gdb, point, when, program, cancel).map(|breakpoint| vec![breakpoint]),
+            point => {
+                let breakpoint = breakpoints::set(&mut self.gdb, point, when, program, cancel)?;
+                let no_return = breakpoint.locations.iter().find_map(|location| no_return(location, program));
+                match no_return.filter(|_| spec.force_return.is_some()) {
+                    Some(why) => Err(Unresolved::NoForcedReturn(why)),
+                    None => Ok(vec![breakpoint]),
+                }
+            }
         }
     }
 
     /// The module of the guest that has this place. A GDB of its own looks: in the one that will be connected, modules that
     /// are not loaded would lie on top of each other.
     fn home(&self, point: &ProbePoint) -> Result<Option<&'a str>> {
-        if self.chosen.debug.is_empty() || matches!(point, ProbePoint::Address(_)) {
+        if self.chosen.debug.is_empty() || matches!(point, ProbePoint::Address(_) | ProbePoint::Watch(_)) {
             return Ok(None);
         }
         if let ProbePoint::Pattern(pattern) = point {
@@ -162,7 +175,9 @@ impl<'a> Armed<'a> {
             return Ok(());
         }
         let cancel = self.order.cancel;
-        for probe in self.probes.iter_mut().filter(|probe| !probe.breakpoints.is_empty()) {
+        let watches = |probe: &Probe<'_>| matches!(probe.point, ProbePoint::Watch(_));
+        let placed = |probe: &&mut Probe<'_>| !probe.breakpoints.is_empty() && !watches(probe);
+        for probe in self.probes.iter_mut().filter(placed) {
             for breakpoint in probe.breakpoints.drain(..) {
                 breakpoints::delete(&mut self.gdb, breakpoint.number, cancel)?;
             }
@@ -231,5 +246,15 @@ fn tell_left_out(probe: &Probe<'_>, journal: &mut Journal<'_>) {
         journal.warn_once(format!(
             "probe `{name}` does not stop at {places} in init code, which the kernel has freed by the time probes are armed"
         ));
+    }
+}
+
+/// Why a function cannot be made to return where it stops.
+fn no_return(location: &Location, program: &Program<'_>) -> Option<String> {
+    let Location { address, symbol, inlined, .. } = location;
+    match inlined {
+        true => Some(format!("it is inlined into {symbol}, where it does not return")),
+        false if !program.is_entry(address) => Some("it stops behind the first instructions".into()),
+        false => None,
     }
 }

@@ -30,6 +30,11 @@ impl Dormancy {
         Dormancy { after, waits: after.is_some(), out_of_step, ..Dormancy::default() }
     }
 
+    /// The probe that has to have a hit first, by its place in the recipe.
+    pub(crate) fn after(&self) -> Option<usize> {
+        self.after
+    }
+
     /// Whether a stop at its place is none of its.
     pub(crate) fn is_dormant(&self) -> bool {
         self.waits || self.out_of_step
@@ -44,7 +49,7 @@ impl Probe<'_> {
             _ if was_armed => None,
             Some(first) if waits => Some(format!("`{first}` had no hit")),
             _ if self.dormancy.out_of_step => Some("none of its steps ran".into()),
-            _ => None,
+            _ => self.unwatchable.clone(),
         }
     }
 }

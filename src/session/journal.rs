@@ -152,7 +152,7 @@ impl<'a> Journal<'a> {
         }
         probe.locations = locations.to_vec();
         let place = locations.first().map(|location| {
-            let file = location.file.as_deref().unwrap_or("??");
+            let file = location.file.as_deref().unwrap_or(&location.address);
             location.line.map_or(file.to_string(), |line| format!("{file}:{line}"))
         });
         let places = plural(locations.len() as u64, "location");

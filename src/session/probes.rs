@@ -9,7 +9,7 @@ use crate::gdb::mi::number;
 use crate::recipe::ProbePoint;
 use crate::recipe::message::Message;
 use crate::recipe::types::ProbeSpec;
-use crate::report::model::Location;
+use crate::report::model::{Changed, Location};
 
 /// A probe of the recipe in a run.
 #[derive(Debug)]
@@ -28,6 +28,10 @@ pub(crate) struct Probe<'a> {
     pub(crate) home: Option<&'a str>,
     /// What it waits for before it is armed.
     pub(crate) dormancy: Dormancy,
+    /// Why what it watches could not be watched, the last time that this was tried in vain.
+    pub(crate) unwatchable: Option<String>,
+    /// Whether it has had its hits.
+    pub(crate) disarmed: bool,
     /// How often it has passed its place without a hit, as its `skip` wants.
     pub(crate) skipped: u32,
 }
@@ -48,7 +52,18 @@ impl<'a> Probe<'a> {
         let after = spec.after.as_ref().and_then(|name| recipe.probes.iter().position(|other| other.name == *name));
         let first_step = recipe.trigger.first().map(|step| step.name.as_str());
         let dormancy = Dormancy::new(after, &spec.during, first_step);
-        Ok(Probe { spec, point, log, breakpoints: Vec::new(), pending: false, home: None, dormancy, skipped: 0 })
+        Ok(Probe {
+            spec,
+            point,
+            log,
+            breakpoints: Vec::new(),
+            pending: false,
+            home: None,
+            dormancy,
+            unwatchable: None,
+            disarmed: false,
+            skipped: 0,
+        })
     }
 
     /// Its breakpoint that GDB has given this number.
@@ -63,6 +78,18 @@ impl<'a> Probe<'a> {
         self.breakpoints
             .iter()
             .find(|breakpoint| breakpoint.locations.iter().any(|location| is_there(&location.address)))
+    }
+
+    /// Whether a stop is at its place, or at a change of what it watches.
+    pub(crate) fn is_about(&self, stop: &Stop) -> bool {
+        self.at(stop).is_some() || self.changed(stop).is_some()
+    }
+
+    /// What a stop says of the expression that it watches.
+    pub(crate) fn changed(&self, stop: &Stop) -> Option<Changed> {
+        let ProbePoint::Watch(expression) = &self.point else { return None };
+        let written = stop.written.iter().find(|written| self.numbered(Some(written.number)).is_some())?;
+        Some(Changed { expression: expression.clone(), old: written.old.clone(), new: written.new.clone() })
     }
 
     /// All places where it stops.

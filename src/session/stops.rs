@@ -1,5 +1,7 @@
 //! What a stop comes to: the probes that it belongs to, their conditions, and the hits that are collected.
 
+mod alter;
+
 use std::time::Duration;
 
 use super::Order;
@@ -23,6 +25,8 @@ pub(super) struct Stops<'w, 'o, 'a, 'j> {
     pub(super) order: &'w Order<'o>,
     pub(super) armed: &'w mut Armed<'a>,
     pub(super) journal: &'w mut Journal<'j>,
+    /// That a function was made to return: the guest stands elsewhere than it has stopped.
+    pub(super) returned_early: bool,
 }
 
 impl Stops<'_, '_, '_, '_> {
@@ -35,12 +39,18 @@ impl Stops<'_, '_, '_, '_> {
             let probes = self.probes_at(&here)?;
             for &index in &probes {
                 hits += self.hit(index, &here)?;
+                if self.returned_early {
+                    break;
+                }
             }
             hits += self.returned(&here)?;
             let change = self.armed.watch.change_at(&here);
             if let Some(change) = change {
                 self.armed.module_changed(change, &here, self.journal)?;
                 changes += 1;
+            }
+            if std::mem::take(&mut self.returned_early) {
+                continue;
             }
             if change.is_some() || self.is_armed_at(&here) || self.armed.returns.is_at(&here) {
                 stop = target::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
@@ -72,7 +82,7 @@ impl Stops<'_, '_, '_, '_> {
             return Ok(Vec::new());
         }
         let here: Vec<usize> = (0..self.armed.probes.len())
-            .filter(|index| Some(*index) == named || self.armed.probes[*index].at(stop).is_some())
+            .filter(|index| Some(*index) == named || self.armed.probes[*index].is_about(stop))
             .filter(|index| !self.armed.probes[*index].dormancy.is_dormant())
             .collect();
         let mut probes = Vec::new();
@@ -81,6 +91,11 @@ impl Stops<'_, '_, '_, '_> {
                 probes.push(index);
             }
         }
+        // Who changes the guest comes last, so that the others see it as it was.
+        probes.sort_by_key(|index| {
+            let spec = self.armed.probes[*index].spec;
+            (spec.force_return.is_some(), !spec.set.is_empty())
+        });
         Ok(probes)
     }
 
@@ -159,8 +174,9 @@ impl Stops<'_, '_, '_, '_> {
         }
         let entered = probe.at(stop).filter(|_| call.is_none());
         let entry = entered.and_then(|breakpoint| breakpoint.entry.as_ref());
-        let probed = Probed { spec, entry, call };
-        let hit = match &probe.log {
+        let changed = probe.changed(stop);
+        let probed = Probed { spec, entry, call, changed: changed.as_ref() };
+        let mut hit = match &probe.log {
             Some(message) => collector.log(gdb, probed, message, number, stop, self.order.cancel)?,
             None => collector.collect(gdb, probed, number, stop, self.order.cancel)?,
         };
@@ -177,8 +193,10 @@ impl Stops<'_, '_, '_, '_> {
         if let Some(cut) = &hit.cut {
             self.journal.warn_once(format!("probe `{}`: a stack is {cut}; what is below it is not known", spec.name));
         }
+        hit.altered = self.alter(index, stop)?;
         self.journal.hit(index, hit)?;
         self.armed.release(index)?;
+        self.armed.watch_from(index, stop, self.journal)?;
         if self.journal.hits_of(index) >= u64::from(spec.limit) {
             self.disarm(index)?;
         }
@@ -191,6 +209,7 @@ impl Stops<'_, '_, '_, '_> {
         for breakpoint in probes[index].breakpoints.drain(..) {
             breakpoints::delete(gdb, breakpoint.number, self.order.cancel)?;
         }
+        probes[index].disarmed = true;
         returns.forget(index);
         self.journal.disarmed(index);
         Ok(())

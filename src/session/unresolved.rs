@@ -56,6 +56,20 @@ impl Armed<'_> {
                 "init code, which the kernel frees at the end of its boot",
                 &["probes are armed when the guest has booted: stop in what runs then".into()],
             ),
+            Unresolved::NoForcedReturn(why) => order.loaded.diagnose(
+                &format!("{path}.force_return"),
+                format!("probe `{probe}`: {point} cannot be made to return where it is entered"),
+                why,
+                &["`force_return` is for functions that are called, at their first instruction".into()],
+            ),
+            Unresolved::BadWatch(why) => order.loaded.diagnose(
+                &format!("{path}.at"),
+                format!("probe `{probe}`: this cannot be watched"),
+                why,
+                &["watch a member of at most 8 bytes, or a global variable; what has names of a function needs that function's \
+                   probe in `after`"
+                    .into()],
+            ),
             Unresolved::TooMany(names) => order.loaded.diagnose(
                 &format!("{path}.at"),
                 format!("probe `{probe}`: {point} stands for {} functions, and may for {}", names.len(), group::MOST),
@@ -73,6 +87,7 @@ impl Armed<'_> {
                     }
                     ProbePoint::FunctionLine { function, .. } => format!("no function `{function}` in this kernel"),
                     ProbePoint::FileLine { file, line } => format!("no code at line {line} of {file} in this kernel"),
+                    ProbePoint::Watch(expression) => format!("no `{expression}` in this kernel"),
                     ProbePoint::Address(address) => format!("no code at {address:#x} in this kernel"),
                 };
                 let mut helps = Vec::new();

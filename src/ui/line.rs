@@ -68,6 +68,7 @@ pub fn hit_head(styles: &Styles, hit: &Hit) -> String {
 /// A hit in one line, with its place.
 pub fn hit(styles: &Styles, hit: &Hit) -> String {
     let head = hit_head(styles, hit);
+    let head = format!("{head}{}", changed(styles, hit));
     if let Some(message) = &hit.message {
         return format!("{head}  {}", printable(&shorten(message, MESSAGE)));
     }
@@ -78,6 +79,18 @@ pub fn hit(styles: &Styles, hit: &Hit) -> String {
         }
         None => format!("{head}  stack not readable"),
     }
+}
+
+/// What was written to, and in red what kdbg itself has changed.
+pub fn changed(styles: &Styles, hit: &Hit) -> String {
+    let written = hit.changed.as_ref().map(|changed| {
+        printable(&shorten(&format!("  {}: {} → {}", changed.expression, changed.old, changed.new), MESSAGE))
+    });
+    let altered = hit.altered.iter().map(|altered| {
+        let text = printable(&shorten(&format!("changed {altered}"), MESSAGE));
+        format!("  {}", styles.bad.apply_to(text))
+    });
+    written.into_iter().chain(altered).collect()
 }
 
 /// Where a frame is: `net/ipv4/tcp_ipv4.c:686`, or its address.

@@ -8,7 +8,7 @@ use crate::report::model::{
     ErrorInfo, Frame, Hit, KernelInfo, MachineInfo, Outcome, ProbeResult, Report, StepResult, Var,
 };
 use crate::report::packets;
-use crate::report::path::{in_a_line, place, system_call};
+use crate::report::path::{altering, in_a_line, place, system_call};
 use crate::report::text::{duration, plural, printable, seconds, shorten};
 use crate::report::value;
 
@@ -134,7 +134,8 @@ const OBJECTS: usize = 3;
 /// The first hit with the top of its stack.
 fn first_hit(styles: &Styles, hit: &Hit) -> Vec<String> {
     let jiffies = hit.jiffies.map_or(String::new(), |jiffies| format!("  jiffies {jiffies}"));
-    let mut lines = vec![format!("{}{}", line::hit_head(styles, hit), styles.quiet.apply_to(jiffies))];
+    let (head, changed) = (line::hit_head(styles, hit), line::changed(styles, hit));
+    let mut lines = vec![format!("{head}{}{changed}", styles.quiet.apply_to(jiffies))];
     let telling = hit.decoded.iter().filter(|object| TELLING.contains(&object.kind.as_str()));
     // Of a packet without headers there is nothing to be told in one line.
     let telling = telling.filter(|object| object.kind != "sk_buff" || object.fields.contains_key("from"));
@@ -218,7 +219,17 @@ fn failures(styles: &Styles, report: &Report) -> Vec<String> {
 /// What went wrong, how it ended, where the report is.
 fn end(styles: &Styles, report: &Report, path: &str) -> Vec<String> {
     let error = report.error.iter().flat_map(|error| error_lines(styles, error));
-    error.chain([outcome(styles, report), line::labelled(styles, "report", path)]).collect()
+    error
+        .chain(altered(styles, report))
+        .chain([outcome(styles, report), line::labelled(styles, "report", path)])
+        .collect()
+}
+
+/// In red: that this is not what the kernel does by itself.
+fn altered(styles: &Styles, report: &Report) -> Option<String> {
+    let probes = altering(&report.hits);
+    let text = format!("{:<width$} by {}: what came after that is a what-if", "changed", probes?, width = line::LABEL);
+    Some(format!("  {}", styles.bad.apply_to(printable(&text))))
 }
 
 fn error_lines(styles: &Styles, error: &ErrorInfo) -> Vec<String> {

@@ -53,6 +53,8 @@ impl Collector<'_> {
         let text = message.pieces.iter().map(|piece| match piece {
             Piece::Text(text) => text.clone(),
             Piece::Function => self.function_at(stop),
+            Piece::Old => probed.changed.map_or_else(String::new, |changed| of_text(&changed.old)),
+            Piece::New => probed.changed.map_or_else(String::new, |changed| of_text(&changed.new)),
             Piece::Returned => returned.map_or_else(|| "<nothing>".into(), of_var),
             Piece::Value(expression) => match argument(expression) {
                 Some(var) => of_var(var),
@@ -69,6 +71,8 @@ impl Collector<'_> {
             frames: Vec::new(),
             cut: None,
             message: Some(text.collect()),
+            changed: probed.changed.cloned(),
+            altered: Vec::new(),
             shown: show.into_iter().map(|(name, answer)| shown(name, answer)).collect(),
             decoded: Vec::new(),
             returned: returned.cloned(),
@@ -88,8 +92,12 @@ impl Collector<'_> {
 fn said(answer: &Answer) -> String {
     match answer {
         Answer::Refused(why) => format!("<{}>", why.trim_end_matches('.')),
-        Answer::Done(values, _) => of_var(&variables::var("", None, values.text("value"))),
+        Answer::Done(values, _) => of_text(values.text("value").unwrap_or_default()),
     }
+}
+
+fn of_text(value: &str) -> String {
+    of_var(&variables::var("", None, Some(value)))
 }
 
 /// As a person writes it: text without quotes and the address it is at, a number without the character that it is.
@@ -107,7 +115,7 @@ mod tests {
 
     #[test]
     fn values_are_said_as_a_person_would() {
-        let of = |value: &str| of_var(&variables::var("", None, Some(value)));
+        let of = of_text;
         let cases = [
             ("60", "60"),
             ("6 '\\006'", "6"),

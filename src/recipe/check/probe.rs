@@ -28,6 +28,7 @@ impl Checker<'_, '_> {
             }
         }
         self.log(path, probe);
+        self.alters(path, probe);
         if probe.stack < 1 {
             self.value(&format!("{path}.stack"), format!("probe `{name}`: a stack has at least one frame"), "");
         }
@@ -38,14 +39,46 @@ impl Checker<'_, '_> {
         }
     }
 
+    fn alters(&mut self, path: &str, probe: &ProbeSpec) {
+        let name = &probe.name;
+        for (what, value) in &probe.set {
+            let at = format!("{path}.set.{what}");
+            if let Err(objection) = expression::check(what) {
+                let message = format!("probe `{name}`: `set` cannot change `{what}`: {}", objection.message);
+                self.key(&at, message, objection.label).help(objection.help);
+            }
+            if let Err(objection) = expression::check(value) {
+                self.objection(&at, value, &format!("probe `{name}`: the new value of `{what}`"), objection);
+            }
+        }
+        let Some(value) = &probe.force_return else { return };
+        let at = format!("{path}.force_return");
+        if let Err(objection) = expression::check(value) {
+            self.objection(&at, value, &format!("probe `{name}`: `force_return`"), objection);
+        }
+        if !matches!(probe.at.parse(), Ok(ProbePoint::Function(_)) | Err(_)) {
+            self.key(&at, format!("probe `{name}`: only a function can be made to return where it is entered"), "")
+                .help(format!("`{}` is no function: write `at: FUNCTION`", probe.at));
+        }
+    }
+
     fn log(&mut self, path: &str, probe: &ProbeSpec) {
         let Some(log) = &probe.log else { return };
         let (name, path) = (&probe.name, format!("{path}.log"));
         match log.parse::<Message>() {
             Err(objection) => self.objection(&path, log, &format!("probe `{name}`: `log`"), objection),
             Ok(message) => {
-                let returns = matches!(probe.at.parse(), Ok(ProbePoint::Return(_)));
-                if message.pieces.contains(&Piece::Returned) && !returns {
+                let point = probe.at.parse::<ProbePoint>();
+                let has = |piece| message.pieces.contains(&piece);
+                if (has(Piece::Old) || has(Piece::New)) && !matches!(point, Ok(ProbePoint::Watch(_))) {
+                    self.value(
+                        &path,
+                        format!("probe `{name}`: it watches nothing"),
+                        "`{$old}` and `{$new}` have no value",
+                    )
+                    .help("they are for probes that watch: `at: \"watch: EXPRESSION\"`");
+                }
+                if has(Piece::Returned) && !matches!(point, Ok(ProbePoint::Return(_))) {
                     self.value(
                         &path,
                         format!("probe `{name}`: nothing has returned where it stops"),

@@ -140,7 +140,6 @@ fn values_that_make_no_sense() {
         ("memory: 256M", "memory: 65G"),
         ("name: rst", "name: \"\""),
         ("name: connect", "name: \"a\\nb\""),
-        ("at: tcp_v4_send_reset", "at: \"watch: jiffies\""),
         ("at: tcp_v4_send_reset", "at: tcp_v4_rcv:+"),
         ("at: tcp_v4_send_reset", "at: ../net/a.c:3"),
         ("at: tcp_v4_send_reset", "at: tcp_v4_rcv; shell id"),

@@ -49,6 +49,11 @@ pub(crate) fn sentence(own: &str) -> String {
     parts.iter().enumerate().map(|(at, part)| if at % 2 == 0 { words(part) } else { code(part) }).collect()
 }
 
+/// A [`sentence`] that nobody should overlook.
+pub(super) fn red(own: &str) -> String {
+    format!("<span style=\"color:red\">**{}**</span>", sentence(own))
+}
+
 /// `foreign` as code, on one line, also safe inside a table cell.
 pub(super) fn code(foreign: &str) -> String {
     let line = printable(foreign);

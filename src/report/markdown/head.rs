@@ -2,11 +2,11 @@
 //!
 //! Pure. Says what the report says, adds nothing.
 
-use super::escape::{code, sentence, text};
+use super::escape::{code, red, sentence, text};
 use super::page::Page;
 use crate::report::model::{ErrorInfo, Hit, Outcome, ProbeResult, Report};
 use crate::report::packets;
-use crate::report::path::{first_of_path, place};
+use crate::report::path::{altering, first_of_path, place};
 use crate::report::text::{duration, list, plural};
 
 /// Writes everything above the expectations.
@@ -17,6 +17,9 @@ pub(super) fn write(page: &mut Page, report: &Report) {
     }
     if let Some(error) = &report.error {
         write_error(page, error);
+    }
+    if let Some(probes) = altering(&report.hits) {
+        page.paragraph(&red(&format!("⚠ The guest was changed by {probes}: what came after that is a what-if.")));
     }
     page.paragraph(&summary(report));
     page.table(["", ""], &facts(report));

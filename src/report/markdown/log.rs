@@ -28,5 +28,9 @@ fn line(hit: &Hit, message: &str) -> String {
     let comm = hit.task.comm.as_deref().unwrap_or("?");
     let pid = hit.task.pid.map_or_else(|| "?".into(), |pid| pid.to_string());
     let context = hit.context.map_or("?", Context::as_str);
-    printable(&format!("{:>5}  {}  cpu {}  {comm}[{pid}]  {context}  {message}", hit.index, hit.probe, hit.cpu))
+    let altered: String = hit.altered.iter().map(|altered| format!("  ⚠ kdbg changed {altered}")).collect();
+    printable(&format!(
+        "{:>5}  {}  cpu {}  {comm}[{pid}]  {context}  {message}{altered}",
+        hit.index, hit.probe, hit.cpu
+    ))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Var;
+use super::{Altered, Changed, Var};
 
 /// In which context the CPU was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,12 @@ pub struct Hit {
     /// What the probe logged, for probes with `log`: such a hit has no stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What has changed, for probes that watch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Changed>,
+    /// What kdbg changed in the guest, because the recipe wanted it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub altered: Vec<Altered>,
     /// What the hit cost. Volatile.
     pub cost: Cost,
 }

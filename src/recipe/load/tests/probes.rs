@@ -33,3 +33,17 @@ fn probes_that_are_never_armed() {
     ];
     insta::assert_snapshot!(gallery(&cases));
 }
+
+#[test]
+fn what_cannot_be_watched_or_changed() {
+    let said = gallery(&[
+        ("at: tcp_v4_send_reset", "at: \"watch:\""),
+        ("at: tcp_v4_send_reset", "at: \"watch: sk->sk_err = 5\""),
+        ("limit: 8", "set: { sk->sk_err++: 5 }"),
+        ("limit: 8", "set: { sk->sk_err: x = 5 }"),
+        ("limit: 8", "force_return: kfree(skb)"),
+        ("at: tcp_v4_send_reset", "at: tcp_v4_rcv:+3\n    force_return: 0"),
+        ("limit: 8", "log: \"{$new}\""),
+    ]);
+    insta::assert_snapshot!(said);
+}

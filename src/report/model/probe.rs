@@ -1,0 +1,36 @@
+//! What became of a probe, and where it stopped.
+
+use serde::{Deserialize, Serialize};
+
+/// What became of a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// Its name.
+    pub name: String,
+    /// Where the recipe put it.
+    pub at: String,
+    /// What that resolved to.
+    pub locations: Vec<Location>,
+    /// How many hits were collected.
+    pub hits: u64,
+    /// Whether it reached its limit and was disarmed.
+    pub disarmed: bool,
+    /// Why it was never armed, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub never_armed: Option<String>,
+}
+
+/// One address a probe stops at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// The address, in hexadecimal with `0x`.
+    pub address: String,
+    /// The function whose code is there (for an inlined copy: the function that it was inlined into).
+    pub symbol: String,
+    /// Source file, relative to the kernel tree.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+    /// Whether this is an inlined copy of the probed function.
+    pub inlined: bool,
+}
