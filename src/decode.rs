@@ -7,6 +7,7 @@ mod address;
 mod conntrack;
 mod device;
 mod errno;
+mod follow;
 mod object;
 mod packet;
 mod sock;
@@ -15,6 +16,7 @@ mod task;
 use std::collections::BTreeMap;
 
 use crate::layout::{Layouts, Wanted};
+pub use follow::{Facts, Follower, Sight};
 pub use object::Object;
 
 /// Where an object's bytes come from.
@@ -30,12 +32,14 @@ pub struct Said {
     pub summary: String,
     /// By name.
     pub fields: BTreeMap<String, String>,
+    /// Of a packet, what it is recognised by.
+    pub sight: Option<Sight>,
 }
 
 impl Said {
     /// With one line and nothing else.
     pub fn new(summary: impl Into<String>) -> Said {
-        Said { summary: summary.into(), fields: BTreeMap::new() }
+        Said { summary: summary.into(), ..Said::default() }
     }
 
     /// With a field, if there is a value.
@@ -86,16 +90,18 @@ const KINDS: &[Kind] = &[
 ];
 
 /// The source files whose units declare what is read, completely.
-pub const UNITS: [&str; 4] = [
+pub const UNITS: [&str; 5] = [
     "net/ipv4/tcp_ipv4.c",
     "net/netfilter/nf_conntrack_core.c",
     "net/netfilter/nf_conntrack_proto_tcp.c",
     "net/core/dev.c",
+    "net/ipv4/route.c",
 ];
 
 /// The members that are read.
 pub const WANTED: &[Wanted] = &[
     packet::WANTED,
+    packet::SEGMENT,
     sock::WANTED,
     sock::CONNECTION,
     sock::TCP,
@@ -108,7 +114,8 @@ pub const WANTED: &[Wanted] = &[
 ];
 
 /// The enumerations, by their name or one of their enumerators.
-pub const ENUMS: [&str; 4] = ["TCP_ESTABLISHED", "tcp_conntrack", "ip_conntrack_status", "net_device_flags"];
+pub const ENUMS: [&str; 5] =
+    ["TCP_ESTABLISHED", "tcp_conntrack", "ip_conntrack_status", "net_device_flags", "RTN_UNICAST"];
 
 /// From here on an address is an error number.
 const FIRST_ERROR: u64 = u64::MAX - 4094;
@@ -189,7 +196,7 @@ impl Decoder<'_> {
     fn device_name(&mut self, address: u64) -> Option<String> {
         address::suspicious(address)?.is_none().then_some(())?;
         let field = self.layouts.field("net_device", "name")?;
-        let bytes = self.memory.read(address + field.offset, field.size)?;
+        let bytes = self.memory.read(address.checked_add(field.offset)?, field.size)?;
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
     }

@@ -112,6 +112,32 @@ fn dropping_what_is_invalid_cures_it_and_without_the_cure_the_recipe_fails() {
 }
 
 #[test]
+fn a_packet_has_one_number_before_and_behind_nat_and_its_answer_another() {
+    let probes = "probes:\n  - { name: forwarded, at: ip_forward, stack: 1 }\n  \
+                  - { name: out, at: ip_finish_output2, stack: 1 }\ntrigger:\n  \
+                  - { name: ping, on: client, run: ping -c 1 10.9.0.2 }\n";
+    let change = |text: String| {
+        let head = text.split_once("probes:").unwrap().0;
+        let capture = head.lines().find(|line| line.trim_start().starts_with("capture:")).unwrap();
+        head.replace(capture, "") + probes
+    };
+    let Some((code, report, _)) = run("nat-invalid-rst", "6.1", change) else { return };
+    assert_eq!(code, 0);
+    let mut seen = Vec::new();
+    for hit in report["hits"].as_array().unwrap() {
+        let decoded = hit["decoded"].as_array().unwrap();
+        let packet = decoded.iter().find(|object| object["kind"] == "sk_buff").unwrap();
+        let field = |name: &str| packet["fields"][name].as_str().unwrap_or_default().to_string();
+        seen.push((packet["packet"].as_u64().unwrap(), field("from"), field("to")));
+    }
+    let ends: Vec<(u64, &str, &str)> = seen.iter().map(|(number, from, to)| (*number, &**from, &**to)).collect();
+    let (client, router, server) = ("172.17.0.2", "10.9.0.1", "10.9.0.2");
+    let there = [(1, client, server), (1, client, server), (1, router, server)];
+    let back = [(2, server, router), (2, server, client), (2, server, client)];
+    assert_eq!(ends, [there, back].concat());
+}
+
+#[test]
 fn a_piece_of_the_topology_that_cannot_be_set_up_is_named_at_its_line() {
     let wrong = |text: String| text.replace("net.ipv4.ip_forward: 1", "net.ipv4.ip_forwards: 1");
     let Some((code, report, _)) = run("nat-invalid-rst", "6.1", wrong) else { return };

@@ -411,3 +411,36 @@ fn a_hit_says_on_which_cpu_it_was() {
         assert_passes(hit, &["tcp_v4_rcv", "net_rx_action"]);
     }
 }
+
+/// The packets of a hit, by their numbers, the innermost one's first.
+fn packets_of(hit: &Value) -> Vec<u64> {
+    list(&hit["decoded"]).iter().filter_map(|object| object["packet"].as_u64()).collect()
+}
+
+#[test]
+fn one_packet_has_one_number_from_the_call_that_sends_it_to_the_one_that_receives_it() {
+    let _slot = slot();
+    let place = Place::new();
+    // Two connections: the kernel gives the second one's packets the buffers of the first.
+    let recipe = "name: test\nkernel: { version: '6.1' }\nprobes:\n  - { name: connect, at: tcp_connect, stack: 1 }\n  \
+                  - { name: sent, at: __tcp_transmit_skb, stack: 1 }\n  - { name: out, at: ip_output, stack: 1 }\n  \
+                  - { name: in, at: ip_rcv, stack: 1 }\n  - { name: rst, at: tcp_v4_send_reset, stack: 1 }\ntrigger:\n  \
+                  - { name: twice, run: 'nc 127.0.0.1 9 < /dev/null; nc 127.0.0.1 9 < /dev/null', exit: 1 }\n";
+    place.file("test.yaml", recipe);
+    let report = place.start_file(&place.path().join("test.yaml")).wait().assert_passed();
+    place.assert_nothing_left();
+    let seen: Vec<(&str, Vec<u64>)> =
+        list(&report["hits"]).iter().map(|hit| (hit["probe"].as_str().unwrap(), packets_of(hit))).collect();
+    let numbers = |probe: &str| -> Vec<u64> {
+        seen.iter().filter(|(name, _)| *name == probe).flat_map(|(_, packets)| packets.clone()).collect()
+    };
+    let syns = [1, 3];
+    assert_eq!(numbers("sent"), syns, "{seen:?}");
+    assert_eq!(numbers("rst"), syns, "{seen:?}");
+    let all = [1, 2, 3, 4];
+    assert_eq!((numbers("out"), numbers("in")), (all.into(), all.into()), "{seen:?}");
+    // Before its headers are written, what they are going to say is known.
+    let sent = list(&report["hits"]).iter().find(|hit| hit["probe"] == "sent").unwrap();
+    let segment = list(&sent["decoded"]).iter().find(|object| object["kind"] == "sk_buff").unwrap();
+    assert!(segment["summary"].as_str().unwrap().starts_with("TCP SYN seq "), "{segment}");
+}

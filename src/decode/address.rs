@@ -19,6 +19,9 @@ pub(super) fn suspicious(address: u64) -> Option<Option<String>> {
     };
     match (address, poison) {
         (0..SMALL, _) => None,
+        (super::FIRST_ERROR.., _) => {
+            Some(Some(format!("it is an error, {}", super::errno::name(address.wrapping_neg()))))
+        }
         (_, Some(what)) => Some(Some(format!("{address:#x} is the pattern of {what}"))),
         (KERNEL_HALF.., None) => Some(None),
         (_, None) => Some(Some(format!("{address:#x} is no address of the kernel"))),
@@ -51,6 +54,7 @@ mod tests {
         assert_eq!(suspicious(0xffff_8880_0000_1000), Some(None));
         assert!(suspicious(0xdead_0000_0000_0122).unwrap().unwrap().contains("LIST_POISON"));
         assert!(suspicious(0x6b6b_6b6b_6b6b_6b6b).unwrap().unwrap().contains("freed"));
+        assert!(suspicious((-12_i64).cast_unsigned()).unwrap().unwrap().contains("ENOMEM"));
         assert!(suspicious(0x7fff_1234_5678).unwrap().unwrap().contains("no address of the kernel"));
     }
 

@@ -10,6 +10,8 @@ pub(super) const NAMESPACE: Wanted = ("net", &["ns.inum"]);
 pub(super) const ROUTE: Wanted = ("dst_entry", &["dev", "input", "output", "error"]);
 pub(super) const ROUTE4: Wanted = ("rtable", &["rt_type", "rt_gw4"]);
 
+/// The enumeration of the types of routes has no name; this is one of them.
+const ROUTE_TYPES: &str = "RTN_UNICAST";
 /// Longest hardware address that is shown; Ethernet's has 6 bytes.
 const LONGEST: u64 = 8;
 
@@ -47,10 +49,15 @@ pub(super) fn route(decoder: &mut Decoder<'_>, route: &Object) -> Said {
     let error = number("error").filter(|error| *error != 0).map(|error| super::errno::name(error.wrapping_neg()));
     let device = number("dev");
     let device = device.and_then(|device| decoder.device_name(device));
-    let gateway = decoder
-        .object("rtable", route.address)
-        .and_then(|route| ipv4(route.bytes_of(decoder.layouts, "rt_gw4")?).filter(|gateway| !gateway.is_unspecified()));
-    let mut parts: Vec<String> = device.iter().map(|device| format!("by {device}")).collect();
+    let rtable = decoder.object("rtable", route.address);
+    let gateway = rtable.as_ref().and_then(|route| ipv4(route.bytes_of(decoder.layouts, "rt_gw4")?));
+    let gateway = gateway.filter(|gateway| !gateway.is_unspecified());
+    // What a dst_entry is in cannot be told from outside. As an rtable's, this is a small number.
+    let of_type = rtable.and_then(|route| decoder.number(&route, "rt_type"));
+    let of_type = of_type.and_then(|value| decoder.layouts.enumerator(ROUTE_TYPES, i64::try_from(value).ok()?));
+    let of_type = of_type.filter(|name| *name != "RTN_UNSPEC").map(String::from);
+    let mut parts: Vec<String> = of_type.iter().cloned().collect();
+    parts.extend(device.iter().map(|device| format!("by {device}")));
     parts.extend(gateway.map(|gateway| format!("via {gateway}")));
     parts.extend(input.iter().map(|function| format!("in: {function}")));
     parts.extend(output.iter().map(|function| format!("out: {function}")));
@@ -58,6 +65,7 @@ pub(super) fn route(decoder: &mut Decoder<'_>, route: &Object) -> Said {
     Said::new(parts.join(", "))
         .with("device", device)
         .with("gateway", gateway)
+        .with("type", of_type)
         .with("input", input)
         .with("output", output)
         .with("error", error)

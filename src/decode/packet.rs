@@ -1,8 +1,11 @@
 //! Packets: an `sk_buff` with what its headers say.
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Decoder, Object, Said, conntrack};
+use etherparse::{Icmpv4Type, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice};
+
+use super::follow::{Facts, Sight};
+use super::{Decoder, Object, Said, address, conntrack, sock};
 use crate::layout::Wanted;
 
 pub(super) const WANTED: Wanted = (
@@ -13,6 +16,7 @@ pub(super) const WANTED: Wanted = (
         "head",
         "data",
         "tail",
+        "end",
         "mac_header",
         "network_header",
         "transport_header",
@@ -23,8 +27,12 @@ pub(super) const WANTED: Wanted = (
         "sk",
         "_nfct",
         "users.refs.counter",
+        "cb",
     ],
 );
+
+/// What TCP keeps in the `cb` of a segment.
+pub(super) const SEGMENT: Wanted = ("tcp_skb_cb", &["seq", "end_seq", "tcp_flags"]);
 
 /// Where a header is not set.
 const UNSET: u64 = 0xffff;
@@ -42,17 +50,17 @@ pub(super) fn read(decoder: &mut Decoder<'_>, skb: &Object) -> Said {
     let (mark, cloned) = (number("mark"), number("cloned"));
     let packet_type = number("pkt_type").and_then(|value| TYPES.get(usize::try_from(value.checked_sub(1)?).ok()?));
     let (users, nfct) = (number("users.refs.counter"), number("_nfct").unwrap_or(0));
-    let device = number("dev").and_then(|device| decoder.device_name(device));
-    let headers = headers(decoder, skb);
-    let mut said = match &headers {
-        Some(headers) => Said::new(headers.summary.clone()),
-        None => Said::new(format!("{length} bytes; no header that is set can be read")),
+    let (head, device) = (number("head"), number("dev"));
+    let device = device.and_then(|device| decoder.device_name(device));
+    let headers = match buffer(decoder, skb) {
+        Ok(buffer) => headers(decoder, skb, &buffer)
+            .or_else(|| without_headers(decoder, skb))
+            .unwrap_or_else(|| Said::new(format!("{length} bytes; no header that is set can be read"))),
+        Err(why) => Said::new(format!("{length} bytes; {why}")),
     };
+    let mut said = with_sight(headers, skb.address, head);
     if let Some(device) = &device {
         said.summary.push_str(&format!(" on {device}"));
-    }
-    if let Some(headers) = headers {
-        said.fields.extend(headers.fields);
     }
     let connection = conntrack::of_packet(decoder, nfct);
     said.with("bytes", Some(length))
@@ -65,12 +73,75 @@ pub(super) fn read(decoder: &mut Decoder<'_>, skb: &Object) -> Said {
         .with("conntrack", connection)
 }
 
+/// The linear part of a packet.
+struct Buffer {
+    head: u64,
+    /// Offsets in it.
+    data: u64,
+    tail: u64,
+}
+
+/// The buffer of a packet, or why it cannot be one.
+fn buffer(decoder: &Decoder<'_>, skb: &Object) -> Result<Buffer, String> {
+    let number = |path: &str| decoder.number(skb, path).unwrap_or(0);
+    let (head, tail, end) = (number("head"), number("tail"), decoder.number(skb, "end"));
+    match address::suspicious(head) {
+        None => return Err("it has no buffer".into()),
+        Some(Some(why)) => return Err(format!("its buffer leads nowhere: {why}")),
+        Some(None) => {}
+    }
+    let data = number("data").wrapping_sub(head);
+    if data > tail || end.is_some_and(|end| tail > end) || head.checked_add(tail).is_none() {
+        let end = end.map_or(String::new(), |end| format!(", its end at {end}"));
+        let data = data.cast_signed();
+        return Err(format!("its offsets make no sense: data at {data}, tail at {tail}{end}"));
+    }
+    Ok(Buffer { head, data, tail })
+}
+
+/// With what a packet is recognised by.
+fn with_sight(said: Said, skb: u64, head: Option<u64>) -> Said {
+    let head = head.filter(|head| matches!(address::suspicious(*head), Some(None)));
+    let end = |name: &str| said.fields.get(name).cloned();
+    let ends = end("from").zip(end("to"));
+    let facts = said.sight.map(|sight| sight.facts).unwrap_or_default();
+    Said { sight: head.map(|buffer| Sight { skb, buffer, facts, ends }), ..said }
+}
+
+/// A segment that TCP has not written the headers of: what they are going to say is in its control block. In TCP's queues it
+/// does not know its socket, so the block has to make sense: its sequence numbers are as far apart as the segment is long.
+fn without_headers(decoder: &mut Decoder<'_>, skb: &Object) -> Option<Said> {
+    decoder.number(skb, "transport_header").filter(|offset| *offset == UNSET)?;
+    if sock::protocol(decoder, skb).is_some_and(|protocol| protocol != TCP) {
+        return None;
+    }
+    let bytes = skb.bytes_of(decoder.layouts, "cb")?.to_vec();
+    let block = Object { structure: SEGMENT.0, address: skb.address, bytes };
+    let number = |path: &str| decoder.number(&block, path);
+    let (seq, end, bits) = (number("seq")?, number("end_seq")?, number("tcp_flags")?);
+    let length = decoder.number(skb, "len").unwrap_or(0);
+    // A SYN and a FIN count as one each.
+    let distance = length + (bits & 1) + (bits >> 1 & 1);
+    (bits != 0 && end.wrapping_sub(seq) & 0xffff_ffff == distance).then_some(())?;
+    // The first eight flags of the header, in its order.
+    let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"].iter().enumerate();
+    let names: Vec<&str> = names.filter(|(bit, _)| bits >> bit & 1 != 0).map(|(_, name)| *name).collect();
+    let flags = if names.is_empty() { "segment".into() } else { names.join(",") };
+    Some(
+        Said::new(format!("TCP {flags} seq {seq}, {length} bytes, its headers are not written yet"))
+            .with("seq", Some(seq))
+            .with("flags", Some(flags))
+            .fact("protocol", Some(TCP))
+            .fact("seq", Some(seq))
+            .fact("flags", Some(bits & LASTING)),
+    )
+}
+
 /// The headers that are set, read: from the IP header if there is one; else from the link's, or the transport's alone,
 /// which is all that a packet has that is about to be sent.
-fn headers(decoder: &mut Decoder<'_>, skb: &Object) -> Option<Said> {
+fn headers(decoder: &mut Decoder<'_>, skb: &Object, buffer: &Buffer) -> Option<Said> {
     let number = |path: &str| decoder.number(skb, path);
-    let (head, tail) = (number("head")?, number("tail")?);
-    let data = number("data")?.checked_sub(head)?;
+    let Buffer { head, data, tail } = *buffer;
     let [link, network, transport] = ["mac_header", "network_header", "transport_header"].map(number);
     let set = |offset: Option<u64>| offset.filter(|offset| (1..UNSET).contains(offset) && *offset < tail);
     let mut bytes = |from: u64| decoder.memory.read(head + from, (tail - from).min(LONGEST));
@@ -87,11 +158,33 @@ fn headers(decoder: &mut Decoder<'_>, skb: &Object) -> Option<Said> {
     }
     let from = set(transport)?;
     let bytes = bytes(from)?;
-    super::sock::protocol(decoder, skb).filter(|protocol| *protocol == TCP)?;
+    sock::protocol(decoder, skb).filter(|protocol| *protocol == TCP)?;
     tcp_alone(&bytes)
 }
 
 const TCP: u64 = 6;
+/// FIN, SYN and RST: flags that nobody changes on a segment's way.
+const LASTING: u64 = 7;
+/// How much of a datagram is compared with another.
+const COMPARED: usize = 64;
+
+impl Said {
+    /// With something that the packet is recognised by, if there is a value.
+    #[must_use]
+    fn fact(mut self, name: &'static str, value: Option<impl Into<u64>>) -> Said {
+        let facts: &mut Facts = &mut self.sight.get_or_insert_default().facts;
+        facts.extend(value.map(|value| (name, value.into())));
+        self
+    }
+}
+
+/// A number for the beginning of what a datagram carries; none if that is not all there.
+fn digest(payload: &[u8], length: usize) -> Option<u64> {
+    let compared = payload.get(..length.min(COMPARED)).filter(|compared| !compared.is_empty())?;
+    let mut hasher = DefaultHasher::new();
+    (length, compared).hash(&mut hasher);
+    Some(hasher.finish())
+}
 
 /// Reads from an IPv4 or IPv6 header on.
 fn from_ip(bytes: &[u8]) -> Option<Said> {
@@ -119,7 +212,9 @@ fn network(packet: &LaxSlicedPacket<'_>) -> Option<Said> {
             Some(
                 said.with("ttl", Some(header.ttl()))
                     .with("ip id", Some(header.identification()))
-                    .with("fragment at", fragment.then(|| header.fragments_offset().value() * 8)),
+                    .with("fragment at", fragment.then(|| header.fragments_offset().value() * 8))
+                    .fact("ip id", Some(header.identification()).filter(|id| *id != 0))
+                    .fact("fragment", fragment.then(|| header.fragments_offset().value())),
             )
         }
         LaxNetSlice::Ipv6(ip) => {
@@ -135,11 +230,13 @@ fn network(packet: &LaxSlicedPacket<'_>) -> Option<Said> {
                 |bytes: &[u8]| super::address::ipv4(bytes).map(|address| address.to_string()).unwrap_or_default();
             let (sender, target) = (address(arp.sender_protocol_addr()), address(arp.target_protocol_addr()));
             let sender_is_at = super::address::hardware(arp.sender_hw_addr());
-            Some(match arp.operation().0 {
+            let said = match arp.operation().0 {
                 1 => Said::new(format!("ARP who has {target}? tell {sender}")),
                 2 => Said::new(format!("ARP {sender} is at {sender_is_at}")),
                 other => Said::new(format!("ARP operation {other}, {sender} to {target}")),
-            })
+            };
+            let digest = digest(said.summary.as_bytes(), COMPARED.min(said.summary.len()));
+            Some(said.fact("arp", digest))
         }
     }
 }
@@ -152,7 +249,9 @@ fn transport(
     payload: usize,
     protocol: u8,
 ) -> Said {
-    let addresses = |said: Said, from: String, to: String| said.with("from", Some(from)).with("to", Some(to));
+    let addresses = |said: Said, from: String, to: String| {
+        said.with("from", Some(from)).with("to", Some(to)).fact("protocol", Some(protocol))
+    };
     match &packet.transport {
         Some(TransportSlice::Tcp(tcp)) => {
             let (from, to) = (format!("{from}:{}", tcp.source_port()), format!("{to}:{}", tcp.destination_port()));
@@ -164,13 +263,22 @@ fn transport(
         Some(TransportSlice::Udp(udp)) => {
             let (from, to) = (format!("{from}:{}", udp.source_port()), format!("{to}:{}", udp.destination_port()));
             let data = usize::from(udp.length()).saturating_sub(8);
-            addresses(Said::new(format!("{network} {from} → {to} UDP, {data} bytes")), from, to)
+            let said = Said::new(format!("{network} {from} → {to} UDP, {data} bytes"));
+            addresses(said.fact("payload", digest(udp.payload(), data)), from, to)
         }
         Some(TransportSlice::Icmpv4(icmp)) => {
             let what = format!("{:?}", icmp.icmp_type());
             let said =
                 Said::new(format!("{network} {from} → {to} ICMP type {} code {}", icmp.type_u8(), icmp.code_u8()));
-            addresses(said.with("icmp", Some(what)), from.into(), to.into())
+            // NAT changes the identifier of an echo, and the packet in an error.
+            let echo = match icmp.icmp_type() {
+                Icmpv4Type::EchoRequest(echo) | Icmpv4Type::EchoReply(echo) => Some(echo.seq),
+                _ => None,
+            };
+            let said = said.with("icmp", Some(what)).fact("echo", echo).fact("type", Some(icmp.type_u8()));
+            let data = icmp.payload().len();
+            let said = said.fact("payload", echo.and_then(|_| digest(icmp.payload(), data)));
+            addresses(said, from.into(), to.into())
         }
         Some(TransportSlice::Icmpv6(icmp)) => {
             let said =
@@ -189,7 +297,7 @@ fn transport(
 fn tcp_alone(bytes: &[u8]) -> Option<Said> {
     let tcp = TcpSlice::from_slice(bytes).ok()?;
     let data = tcp.payload().len();
-    let said = tcp_header(&tcp, data);
+    let said = tcp_header(&tcp, data).fact("protocol", Some(TCP));
     let summary = format!("port {} → port {} {}", tcp.source_port(), tcp.destination_port(), said.summary);
     Some(Said { summary, ..said })
 }
@@ -215,4 +323,7 @@ fn tcp_header(tcp: &TcpSlice<'_>, data: usize) -> Said {
         .with("ack", ack)
         .with("window", Some(tcp.window_size()))
         .with("payload", Some(data))
+        .fact("seq", Some(seq))
+        .fact("ack", ack)
+        .fact("flags", Some(u64::from(tcp.fin()) | u64::from(tcp.syn()) << 1 | u64::from(tcp.rst()) << 2))
 }

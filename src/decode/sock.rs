@@ -51,6 +51,10 @@ pub(super) const TCP: Wanted = (
 
 const STATES: &str = "TCP_ESTABLISHED";
 const PROTOCOL_TCP: u64 = 6;
+/// Families and a type of sockets: parts of the interface to programs (include/linux/socket.h, include/linux/net.h).
+const INET: u64 = 2;
+const INET6: u64 = 10;
+const RAW: u64 = 3;
 const TCP_LISTEN: &str = "TCP_LISTEN";
 /// Of sockets in these states only the first part is there (`sk_fullsock` in include/net/sock.h).
 const SHORT: [&str; 2] = ["TCP_TIME_WAIT", "TCP_NEW_SYN_RECV"];
@@ -63,8 +67,15 @@ pub(super) fn read(decoder: &mut Decoder<'_>, sock: &Object) -> Said {
     let (local, remote) = (address(decoder, sock, family, false), address(decoder, sock, family, true));
     let full = !SHORT.contains(&state.as_str());
     let protocol = number("sk_protocol").filter(|_| full);
-    let name = protocol_name(family, protocol, full);
+    let raw = full && number("sk_type") == Some(RAW) && matches!(family, Some(INET | INET6));
+    let name = if raw { raw_name(family, protocol) } else { protocol_name(family, protocol, full) };
+    let [local, remote] = [local, remote].map(|end| if raw { end.as_deref().and_then(host_alone) } else { end });
     let summary = match (&local, &remote) {
+        _ if raw => {
+            let local = local.as_deref().map(|local| format!(" {local}")).unwrap_or_default();
+            let remote = remote.as_deref().map(|remote| format!(" → {remote}")).unwrap_or_default();
+            format!("{name}{local}{remote}")
+        }
         (Some(local), Some(_)) if state == TCP_LISTEN => format!("{name} {state} {local}"),
         (Some(local), Some(remote)) if protocol == Some(PROTOCOL_TCP) || !full => {
             format!("{name} {state} {local} → {remote}")
@@ -73,7 +84,8 @@ pub(super) fn read(decoder: &mut Decoder<'_>, sock: &Object) -> Said {
         _ => name.clone(),
     };
     let said = Said::new(summary).with("protocol", Some(&name)).with("local", local).with("remote", remote);
-    let is_tcp = protocol == Some(PROTOCOL_TCP);
+    // The kernel's own sockets that send resets are raw, for TCP, and have nothing of a connection.
+    let is_tcp = protocol == Some(PROTOCOL_TCP) && !raw;
     let said = said.with("state", Some(&state).filter(|_| is_tcp || !full));
     if !full {
         return said;
@@ -136,8 +148,6 @@ fn tcp(decoder: &mut Decoder<'_>, address: u64, mut said: Said) -> Said {
 
 /// Address and port of one end.
 fn address(decoder: &Decoder<'_>, sock: &Object, family: Option<u64>, remote: bool) -> Option<String> {
-    const INET: u64 = 2;
-    const INET6: u64 = 10;
     let (four, six) = match remote {
         true => ("__sk_common.skc_daddr", "__sk_common.skc_v6_daddr"),
         false => ("__sk_common.skc_rcv_saddr", "__sk_common.skc_v6_rcv_saddr"),
@@ -164,12 +174,26 @@ pub(super) fn protocol(decoder: &mut Decoder<'_>, skb: &Object) -> Option<u64> {
     decoder.number(&sock, "sk_protocol").filter(|_| !SHORT.contains(&state.as_str()))
 }
 
+/// The address without the port of an end, of which a raw socket has none; none where it is any address.
+fn host_alone(end: &str) -> Option<String> {
+    let host = end.rsplit_once(':')?.0;
+    (!matches!(host, "0.0.0.0" | "[::]")).then(|| host.into())
+}
+
+/// What people call a raw socket. One for IPPROTO_RAW (include/uapi/linux/in.h) writes the IP header, and so the protocol, itself.
+fn raw_name(family: Option<u64>, protocol: Option<u64>) -> String {
+    match protocol {
+        Some(255) => "raw socket that writes its own IP headers".into(),
+        _ => format!("raw socket for {}", protocol_name(family, protocol, true)),
+    }
+}
+
 /// What people call a protocol of a family.
 fn protocol_name(family: Option<u64>, protocol: Option<u64>, full: bool) -> String {
     // include/linux/socket.h: parts of the interface to programs, which do not change.
     let family_name = match family {
         Some(1) => "unix",
-        Some(2 | 10) => "",
+        Some(INET | INET6) => "",
         Some(16) => "netlink",
         Some(17) => "packet",
         _ => return family.map_or_else(|| "socket".into(), |family| format!("socket of family {family}")),

@@ -14,6 +14,7 @@ use super::program::{Place, Program};
 use super::stack::{Piece, Reader, Stack};
 use super::types::Types;
 use super::variables;
+use crate::decode::Follower;
 use crate::error::Result;
 use crate::event::{Cancel, millis};
 use crate::layout::Layouts;
@@ -129,6 +130,8 @@ pub struct Collector<'a> {
     layouts: Layouts,
     per_cpu: PerCpu,
     stacks: Reader,
+    /// Which packets are the same one.
+    packets: Follower,
     complained: BTreeSet<(String, String)>,
     complaints: Vec<String>,
 }
@@ -143,6 +146,7 @@ impl<'a> Collector<'a> {
             layouts,
             per_cpu: PerCpu::default(),
             stacks,
+            packets: Follower::default(),
             complained: BTreeSet::new(),
             complaints: Vec::new(),
         }
@@ -243,7 +247,7 @@ impl<'a> Collector<'a> {
         let arguments = call.map_or(&[][..], |call| call.arguments);
         let of_call = returned.into_iter().chain(arguments).map(|var| (var.name.clone(), var));
         let variables = of_call.chain(objects::variables(&frames));
-        let decoded = objects::decode(gdb, &self.layouts, &function, variables, cancel)?;
+        let decoded = objects::decode(gdb, &self.layouts, &mut self.packets, &function, variables, cancel)?;
         Ok(Hit {
             index,
             probe: probe.name.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::client::Gdb;
 use super::mi::number;
 use super::returns::RETURNED;
-use crate::decode::{self, Decoder, Memory};
+use crate::decode::{self, Decoder, Follower, Memory, Sight};
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::layout::Layouts;
@@ -38,13 +38,14 @@ impl Memory for Stopped<'_> {
     }
 }
 
-/// Decodes what variables point to, each object once, under the names that are given with them.
+/// Decodes what variables point to, each object once, under the names that are given with them; packets get their numbers.
 ///
 /// # Errors
 /// GDB failed. An object that cannot be read says so.
 pub(super) fn decode<'a>(
     gdb: &mut Gdb,
     layouts: &Layouts,
+    follower: &mut Follower,
     function: &dyn Fn(u64) -> Option<String>,
     variables: impl Iterator<Item = (String, &'a Var)>,
     cancel: &Cancel,
@@ -52,6 +53,7 @@ pub(super) fn decode<'a>(
     let mut memory = Stopped { gdb, cancel, failed: Ok(()) };
     let mut seen = BTreeSet::new();
     let mut decoded = Vec::new();
+    let mut sights: Vec<Option<Sight>> = Vec::new();
     for (expression, var) in variables {
         let Some((kind, address)) = pointer(var).filter(|object| seen.insert(*object)) else { continue };
         if decoded.len() == MANY {
@@ -62,8 +64,13 @@ pub(super) fn decode<'a>(
             kind => Decoder { layouts, memory: &mut memory, function }.decode(kind, address),
         };
         let Some(said) = said else { continue };
-        decoded.push(Decoded { expression, kind: kind.into(), summary: said.summary, fields: said.fields });
+        sights.push(said.sight);
+        let (summary, fields) = (said.summary, said.fields);
+        decoded.push(Decoded { expression, kind: kind.into(), summary, fields, packet: None });
     }
+    let packets = decoded.iter_mut().zip(&sights).filter_map(|(object, sight)| sight.as_ref().map(|_| object));
+    let numbers = follower.numbers(&sights.iter().flatten().cloned().collect::<Vec<_>>());
+    packets.zip(numbers).for_each(|(object, number)| object.packet = Some(number));
     memory.failed.map(|()| decoded)
 }
 

@@ -233,7 +233,7 @@ mod tests {
             (&hit["task"], "comm pid tgid"),
             (frame, "level address symbol offset file line inlined args locals hidden"),
             (&frame["args"][0], "name type value available why lost"),
-            (&hit["decoded"][0], "expression kind summary fields"),
+            (&hit["decoded"][0], "expression kind summary fields packet"),
             (&hit["cost"], "stop_us collect_us"),
             (&json["trigger"][0], "name exit_code stdout stderr duration_ms timed_out"),
             (&json["captured"][0], "interface packets"),

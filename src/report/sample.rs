@@ -120,6 +120,7 @@ pub(crate) fn hit(index: u64) -> Hit {
             kind: "sk_buff".into(),
             summary: "IPv4 127.0.0.1:47918 → 127.0.0.1:9  TCP SYN  64 bytes on lo".into(),
             fields: BTreeMap::from([("from".into(), "127.0.0.1:47918".into())]),
+            packet: Some(1),
         }],
         returned: None,
         arguments: Vec::new(),

@@ -72,10 +72,13 @@ pub fn hit(styles: &Styles, hit: &Hit) -> String {
     if let Some(message) = &hit.message {
         return format!("{head}  {}", printable(&shorten(message, MESSAGE)));
     }
+    let packet = hit.decoded.iter().find_map(|object| object.packet);
+    let packet = packet.map_or(String::new(), |number| format!("  packet {number}"));
     match hit.frames.first() {
         Some(frame) => {
             let at = frame_place(frame);
-            format!("{head}  {} {}", styles.strong.apply_to(printable(&frame.symbol)), styles.quiet.apply_to(at))
+            let symbol = styles.strong.apply_to(printable(&frame.symbol));
+            format!("{head}  {symbol} {}{packet}", styles.quiet.apply_to(at))
         }
         None => format!("{head}  stack not readable"),
     }
@@ -152,7 +155,7 @@ mod tests {
     #[test]
     fn a_hit_is_one_line() {
         let mut one = sample::hit(1);
-        let wanted = "  hit 1  rst  cpu 0  nc[61]  softirq  tcp_v4_send_reset net/ipv4/tcp_ipv4.c:686";
+        let wanted = "  hit 1  rst  cpu 0  nc[61]  softirq  tcp_v4_send_reset net/ipv4/tcp_ipv4.c:686  packet 1";
         assert_eq!(hit(&plain(), &one), wanted);
         one.task.comm = Some("\x1b]0;owned\x07\n".into());
         one.task.pid = None;

@@ -5,7 +5,7 @@
 use super::line;
 use super::style::Styles;
 use crate::report::model::{
-    ErrorInfo, Frame, Hit, KernelInfo, MachineInfo, Outcome, ProbeResult, Report, StepResult, Var,
+    Decoded, ErrorInfo, Frame, Hit, KernelInfo, MachineInfo, Outcome, ProbeResult, Report, StepResult, Var,
 };
 use crate::report::packets;
 use crate::report::path::{altering, in_a_line, place, system_call};
@@ -131,6 +131,12 @@ const TELLING: [&str; 4] = ["sk_buff", "sock", "nf_conn", "error"];
 /// How many of them are shown.
 const OBJECTS: usize = 3;
 
+/// `skb: IPv4 …  packet 1`.
+fn decoded(object: &Decoded) -> String {
+    let packet = object.packet.map_or(String::new(), |number| format!("  packet {number}"));
+    format!("{}: {}{packet}", object.expression, object.summary)
+}
+
 /// The first hit with the top of its stack.
 fn first_hit(styles: &Styles, hit: &Hit) -> Vec<String> {
     let jiffies = hit.jiffies.map_or(String::new(), |jiffies| format!("  jiffies {jiffies}"));
@@ -139,7 +145,7 @@ fn first_hit(styles: &Styles, hit: &Hit) -> Vec<String> {
     let telling = hit.decoded.iter().filter(|object| TELLING.contains(&object.kind.as_str()));
     // Of a packet without headers there is nothing to be told in one line.
     let telling = telling.filter(|object| object.kind != "sk_buff" || object.fields.contains_key("from"));
-    lines.extend(telling.take(OBJECTS).map(|object| aside(&format!("{}: {}", object.expression, object.summary))));
+    lines.extend(telling.take(OBJECTS).map(|object| aside(&decoded(object))));
     lines.extend(hit.returned.iter().map(|returned| aside(&shown_value(returned))));
     let shown: Vec<String> = hit.shown.iter().map(shown_value).collect();
     if !shown.is_empty() {

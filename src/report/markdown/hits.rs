@@ -134,7 +134,8 @@ fn decoded(object: &Decoded) -> String {
     let fields: Vec<String> =
         object.fields.iter().map(|(name, value)| code(&shorten(&format!("{name} = {value}"), CELL_LIMIT))).collect();
     let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join(", ")) };
-    format!("{} is a {}: {}{fields}", code(&object.expression), code(&object.kind), text(&object.summary))
+    let packet = object.packet.map_or(String::new(), |number| format!(" (**packet {number}**)"));
+    format!("{} is a {}{packet}: {}{fields}", code(&object.expression), code(&object.kind), text(&object.summary))
 }
 
 /// What the recipe asked to see, and what the function returned.

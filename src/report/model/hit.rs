@@ -122,6 +122,9 @@ pub struct Decoded {
     pub summary: String,
     /// Its fields by name.
     pub fields: BTreeMap<String, String>,
+    /// Of a packet, its number in this run: what carries the same one is the same packet, as far as that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet: Option<u64>,
 }
 
 /// What a hit cost, in microseconds.
