@@ -165,7 +165,7 @@ fn bring_out(
     if files.is_empty() && !capture.is_on() {
         return Ok(());
     }
-    let left = target::let_go(&mut armed.gdb, &probes::numbers(&armed.probes), || guest.pause(), order.cancel);
+    let left = target::let_go(&mut armed.gdb, || guest.pause(), order.cancel);
     match left.map_err(|error| guest.cause_of(error)) {
         Err(error) if error.kind == ErrorKind::Debugger => {
             let why = error.message.lines().next().unwrap_or_default();

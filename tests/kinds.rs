@@ -147,9 +147,10 @@ fn what_cannot_be_watched_is_refused_with_the_reason_and_never_stepped_for() {
         ("nosuch + 1", "No symbol \\\"nosuch\\\" in current context"),
         ("init_net", " bytes, and at most 8 can be watched"),
         ("jiffies + 1", "it has no address: "),
+        ("*(unsigned long *)0xffff900000000000", "Cannot access memory at address 0xffff900000000000"),
         ("$rax", "it has no address: "),
-        ("*(unsigned long *)0", "Cannot access memory at address 0x0"),
-        ("*(unsigned long *)0x400000", "Cannot access memory at address 0x400000"),
+        ("*(unsigned long *)0", "its address is 0x0, which is not in the kernel's memory"),
+        ("*(unsigned long *)0x400000", "its address is 0x400000, which is not in the kernel's memory"),
     ] {
         let probe = format!("name: odd, at: 'watch: {watched}'");
         let report = Place::new().run(&with_probes(&[&probe], &[HIT])).report();
@@ -173,7 +174,7 @@ fn a_null_pointer_is_not_watched_and_the_next_hit_tried() {
     let _slot = slot();
     let report = Place::new().run(&text).assert_passed();
     let why = report["probes"][1]["never_armed"].as_str().unwrap();
-    assert!(why.starts_with("it could not be watched at a hit of `rst`: Cannot access memory at address 0x"), "{why}");
+    assert!(why.starts_with("it could not be watched at a hit of `rst`: its address is 0x"), "{why}");
     assert!(report["expectations"].to_string().contains("no hits; it was never armed: it could not be watched"));
 }
 
@@ -234,4 +235,35 @@ fn what_cannot_be_changed_ends_the_run_at_its_line() {
         let ended = Place::new().run(&with_probes(&[&probe], &[HIT]));
         ended.assert_error(2, "recipe", &[texts[0], texts[1], "test.yaml:4:"]);
     }
+}
+
+#[test]
+fn a_probe_that_costs_more_than_its_budget_is_disarmed_and_that_is_said() {
+    let probes = [
+        "name: false, at: vfs_read, when: count == 12345, budget: 200ms",
+        "name: line, at: 'vfs_read:+6', when: count == 12345, budget: 200ms",
+        "name: dear, at: tcp_v4_send_reset, budget: 1ms",
+    ];
+    let steps = [
+        "{ name: read, run: dd if=/dev/zero of=/dev/null bs=1 count=1000, timeout: 2m }",
+        HIT,
+        &HIT.replace("hit", "again"),
+    ];
+    let text = with_probes(&probes, &steps) + "expect:\n  - { probe: dear, hits: 1 }\n";
+    let _slot = slot();
+    let report = Place::new().run(&text).assert_passed();
+    assert_eq!(probes_of_hits(&report), ["dear"]);
+    for probe in report["probes"].as_array().unwrap() {
+        assert_eq!((&probe["disarmed"], &probe["over_budget"]), (&true.into(), &true.into()), "{probe}");
+    }
+    let warnings = report["warnings"].to_string();
+    for text in [
+        "probe `false` was disarmed after no hits at ",
+        "probe `line` was disarmed after no hits at ",
+        "`budget` of 200ms",
+    ] {
+        assert!(warnings.contains(text), "{text}: {warnings}");
+    }
+    let detail = report["expectations"][3]["detail"].as_str().unwrap();
+    assert_eq!(detail, "1 hit, then the probe had spent its budget of 1ms and was disarmed: there may have been more");
 }

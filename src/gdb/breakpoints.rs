@@ -86,8 +86,6 @@ pub struct Breakpoint {
     /// Where the probed function is declared, for its entry: at a function's first address GDB names the last line
     /// that has code there, which may be one of an inlined function in another file.
     pub entry: Option<Place>,
-    /// The condition, where kdbg has to evaluate it; else it is GDB's.
-    pub condition: Option<String>,
     /// Of a probe on a return: how many copies of the function are inlined, and so have none.
     pub without_return: usize,
     /// How many places are in code that the kernel has freed when it has booted, and are left out.
@@ -126,7 +124,8 @@ impl From<Error> for Unresolved {
     }
 }
 
-/// Sets a breakpoint for a probe at `point`, with the condition `when`.
+/// Sets a breakpoint for a probe at `point`, for which the condition `when` makes sense. GDB is not left with the condition: of a
+/// stop at which it finds one false nobody hears.
 ///
 /// # Errors
 /// The probe does not resolve, or GDB failed.
@@ -176,7 +175,7 @@ pub fn set(
     }
     let mut locations: Vec<Location> = locations.into_iter().map(|(_, location)| location).collect();
     let inlined = locations.iter().any(|location| location.inlined);
-    let condition = match when {
+    match when {
         // GDB evaluates a condition in the frame that the function was inlined into, where its variables are not. And a
         // function can begin with code of one that is inlined into it: GDB takes the names there for that one's.
         Some(when) if inlined || point.function().is_some() => {
@@ -184,14 +183,10 @@ pub fn set(
             if let (Some(name), [_]) = (point.function(), &locations[..]) {
                 condition::check_names(gdb, plain_symbol(name), when, cancel)?;
             }
-            Some(when.to_string())
         }
-        Some(when) => {
-            condition::set(gdb, number, when, cancel)?;
-            None
-        }
-        None => None,
-    };
+        Some(when) => condition::check(gdb, number, when, cancel)?,
+        None => {}
+    }
     let entry = match point.function() {
         Some(name) => declaration(gdb, name, program, cancel)?,
         None => None,
@@ -201,7 +196,7 @@ pub fn set(
             (location.file, location.line) = (Some(place.file.clone()), Some(place.line));
         }
     }
-    Ok(Breakpoint { number, locations, entry, condition, without_return, freed })
+    Ok(Breakpoint { number, locations, entry, without_return, freed })
 }
 
 /// Sets one at a line of a function, counted from the one that has its name.

@@ -208,8 +208,8 @@ impl Gdb {
     pub fn take(&mut self, incoming: Incoming) -> Result<()> {
         match incoming.0 {
             Heard::Record(Record::Async { kind: '*', class, values }, at) if class == "stopped" => {
-                let said = std::mem::take(&mut self.console);
-                self.stops.push_back(Stop::read(&values, said, at));
+                self.console.clear();
+                self.stops.push_back(Stop::read(&values, at));
             }
             Heard::Record(Record::Stream { kind: '~' | '&', text }, _) => self.console.push_str(&text),
             Heard::Record(..) => {}

@@ -1,4 +1,4 @@
-//! Conditions of breakpoints: given to GDB, or only tried out, where kdbg evaluates them.
+//! Conditions of breakpoints, tried out before anything runs.
 
 use super::answer::Answer;
 use super::breakpoints::Unresolved;
@@ -11,14 +11,15 @@ use crate::recipe::expression;
 /// How GDB begins when there is no such name where it looks.
 pub(super) const NO_NAME: &str = "No symbol \"";
 
-/// Leaves a condition to GDB.
-pub(super) fn set(gdb: &mut Gdb, number: u64, condition: &str, cancel: &Cancel) -> Result<(), Unresolved> {
+/// Whether a condition makes sense at every location of a breakpoint: GDB says so when it is given the condition, and is made
+/// to forget it again.
+pub(super) fn check(gdb: &mut Gdb, number: u64, condition: &str, cancel: &Cancel) -> Result<(), Unresolved> {
     match gdb.ask(&command(number, condition), cancel)? {
         Answer::Refused(why) => Err(Unresolved::BadCondition(why)),
         Answer::Done(_, said) if said.contains("failed to validate condition") => {
             Err(Unresolved::BadCondition("its variables are not there at every location of the probe".into()))
         }
-        Answer::Done(..) => Ok(()),
+        Answer::Done(..) => Ok(gdb.must(&command(number, ""), cancel).map(drop)?),
     }
 }
 

@@ -17,8 +17,6 @@ pub struct Stop {
     pub thread: Option<u64>,
     /// What has changed, for watchpoints.
     pub written: Vec<Written>,
-    /// What GDB printed on its console before the stop, such as a condition that cannot be evaluated.
-    pub said: String,
     /// When kdbg read it.
     pub at: Instant,
 }
@@ -36,7 +34,7 @@ pub struct Written {
 
 impl Stop {
     /// From the values of `*stopped`.
-    pub(super) fn read(values: &Values, said: String, at: Instant) -> Stop {
+    pub(super) fn read(values: &Values, at: Instant) -> Stop {
         let written = written(values);
         let number = written.first().map(|written| written.number);
         Stop {
@@ -45,7 +43,6 @@ impl Stop {
             address: values.tuple("frame").and_then(|frame| frame.text("addr")).map(String::from),
             thread: values.number("thread-id"),
             written,
-            said,
             at,
         }
     }
@@ -73,7 +70,7 @@ mod tests {
 
     fn stop(line: &str) -> Stop {
         match parse(line).unwrap() {
-            Record::Async { values, .. } => Stop::read(&values, String::new(), Instant::now()),
+            Record::Async { values, .. } => Stop::read(&values, Instant::now()),
             other => panic!("{other:?}"),
         }
     }

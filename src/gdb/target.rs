@@ -81,25 +81,23 @@ const LEAVE: Duration = Duration::from_secs(10);
 /// How long one pause is waited for.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Leaves the guest, which runs on without these breakpoints; GDB sees it no more. GDB takes no command while the guest runs,
+/// Leaves the guest, which runs on without breakpoints; GDB sees it no more. GDB takes no command while the guest runs,
 /// so it is [halted](halt) first.
 ///
 /// # Errors
 /// As [`halt`], or GDB cannot leave.
-pub fn let_go(gdb: &mut Gdb, breakpoints: &[u64], pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<()> {
-    halt(gdb, breakpoints, pause, cancel)?;
+pub fn let_go(gdb: &mut Gdb, pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<()> {
+    halt(gdb, pause, cancel)?;
     gdb.must("-target-detach", cancel).map(drop)
 }
 
-/// Stops the guest for good, whatever these breakpoints are about. `pause` has QEMU pause it, which GDB takes for a stop.
+/// Stops the guest for good. `pause` has QEMU pause it, which GDB takes for a stop.
 ///
 /// # Errors
 /// GDB did not hear of a pause in time. Or `pause` fails.
-pub fn halt(gdb: &mut Gdb, breakpoints: &[u64], mut pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<()> {
-    // GDB does not tell of a stop whose condition is false, and while the guest stands there QEMU has nothing to pause. So
-    // no stop has a condition any more, and a pause that may have come to nothing is repeated.
-    let unconditional: Vec<String> = breakpoints.iter().map(|number| format!("-break-condition {number}")).collect();
-    gdb.batch(&unconditional, cancel)?;
+pub fn halt(gdb: &mut Gdb, mut pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<()> {
+    // Of a watched value that was written to and has not changed GDB does not tell, and while the guest stands there QEMU has
+    // nothing to pause: a pause that may have come to nothing is repeated.
     let deadline = Instant::now() + LEAVE;
     while Instant::now() < deadline {
         pause()?;
@@ -128,10 +126,10 @@ mod tests {
             pauses += 1;
             if pauses == 3 { std::fs::write(folder.path().join("paused"), "").or_host("pause") } else { Ok(()) }
         };
-        let_go(&mut gdb, &[4, 7], pause, &Cancel::default()).unwrap();
+        let_go(&mut gdb, pause, &Cancel::default()).unwrap();
         assert_eq!(pauses, 3);
         let log = std::fs::read_to_string(folder.path().join("gdb-mi.log")).unwrap();
         let asked: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("> ")).collect();
-        assert_eq!(asked, ["1-break-condition 4", "2-break-condition 7", "3-target-detach"]);
+        assert_eq!(asked, ["1-target-detach"]);
     }
 }

@@ -71,16 +71,20 @@ pub fn set(
     };
     let asked = [evaluate(&format!("(unsigned long)&({expression})")), evaluate(expression), command::evaluate(LAST)];
     let answers = gdb.batch(&asked, cancel)?;
-    let refused = answers[..2].iter().find_map(|answer| match answer {
+    let refused = |answer: &Answer| match answer {
         Answer::Refused(why) => Some(why.clone()),
         Answer::Done(..) => None,
-    });
-    if let Some(why) = refused {
+    };
+    if let Some(why) = refused(&answers[0]) {
         return Ok(Err(why));
     }
     let Some(address) = answers[0].value().and_then(number) else { return Ok(Err("it has no address".into())) };
+    // Below are NULL, what it points to, and programs, of which each has its own there.
     if address < KERNEL_HALF {
-        return Ok(Err(format!("{address:#x} is no address of the kernel")));
+        return Ok(Err(format!("its address is {address:#x}, which is not in the kernel's memory")));
+    }
+    if let Some(why) = refused(&answers[1]) {
+        return Ok(Err(why));
     }
     let last = answers[2].value().and_then(number);
     let watch = format!("watch -location {expression}");
@@ -125,7 +129,7 @@ fn breakpoint(number: u64, address: u64, expression: &str) -> Breakpoint {
         line: None,
         inlined: false,
     };
-    Breakpoint { number, locations: vec![location], entry: None, condition: None, without_return: 0, freed: 0 }
+    Breakpoint { number, locations: vec![location], entry: None, without_return: 0, freed: 0 }
 }
 
 #[cfg(test)]

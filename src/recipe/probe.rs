@@ -3,8 +3,11 @@
 //! Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::types::{duration, write_duration};
 
 /// One place to stop, and what a stop there comes to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +48,9 @@ pub struct ProbeSpec {
     /// What the function returns at once, without having run.
     #[serde(default)]
     pub force_return: Option<String>,
+    /// How long the guest may stand still for this probe, in all; then it is disarmed.
+    #[serde(default = "ProbeSpec::default_budget", deserialize_with = "duration", serialize_with = "write_duration")]
+    pub budget: Duration,
 }
 
 impl ProbeSpec {
@@ -53,5 +59,10 @@ impl ProbeSpec {
     }
     fn default_limit() -> u32 {
         100
+    }
+
+    /// As much as a run of a minute or two can stand.
+    fn default_budget() -> Duration {
+        Duration::from_secs(60)
     }
 }

@@ -81,6 +81,11 @@ impl<'a> Watched<'a> {
             None => ": the probe was never set".into(),
             Some(ProbeResult { never_armed: Some(why), .. }) => format!("; it was never armed: {why}"),
             Some(result) if result.locations.is_empty() => format!(": `{}` resolved to no location", result.at),
+            Some(result) if result.over_budget => {
+                let budget = self.spec.map(|spec| format!(" of {}", humantime::format_duration(spec.budget)));
+                let budget = budget.unwrap_or_default();
+                format!(", then the probe had spent its budget{budget} and was disarmed: there may have been more")
+            }
             Some(result) if result.disarmed => {
                 let limit = self.spec.map_or(String::new(), |spec| format!(" of {}", spec.limit));
                 format!(", then the probe reached its limit{limit} and was disarmed: there may have been more")

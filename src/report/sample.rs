@@ -177,6 +177,7 @@ pub(crate) fn sample() -> Report {
             hits: 1,
             disarmed: false,
             never_armed: None,
+            over_budget: false,
         }],
         hits: vec![hit(1)],
         trigger: vec![StepResult {

@@ -4,7 +4,6 @@
 use super::Order;
 use super::arm::Armed;
 use super::journal::Journal;
-use super::probes;
 use crate::error::Result;
 use crate::gdb::target;
 use crate::guest::Guest;
@@ -41,7 +40,7 @@ pub(super) fn look(
 }
 
 fn stacks(order: &Order<'_>, guest: &mut Guest, armed: &mut Armed<'_>) -> Result<Vec<(u32, Vec<Frame>)>> {
-    target::halt(&mut armed.gdb, &probes::numbers(&armed.probes), || guest.pause(), order.cancel)?;
+    target::halt(&mut armed.gdb, || guest.pause(), order.cancel)?;
     let mut stacks = Vec::new();
     for cpu in 0..order.loaded.recipe.guest.cpus {
         stacks.push((cpu, armed.collector.stack(&mut armed.gdb, cpu, order.cancel)?));

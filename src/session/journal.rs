@@ -47,6 +47,7 @@ impl<'a> Journal<'a> {
             hits: 0,
             disarmed: false,
             never_armed: None,
+            over_budget: false,
         };
         let report = Report {
             schema: SCHEMA,
@@ -215,6 +216,13 @@ impl<'a> Journal<'a> {
     pub(crate) fn disarmed(&mut self, probe: usize) {
         if let Some(probe) = self.report.probes.get_mut(probe) {
             probe.disarmed = true;
+        }
+    }
+
+    /// The probe was disarmed because it cost too much.
+    pub(crate) fn over_budget(&mut self, probe: usize) {
+        if let Some(probe) = self.report.probes.get_mut(probe) {
+            probe.over_budget = true;
         }
     }
 

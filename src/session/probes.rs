@@ -2,6 +2,7 @@
 
 use super::Order;
 use super::dormant::Dormancy;
+use super::stops::Spent;
 use crate::error::Result;
 use crate::gdb::breakpoints::Breakpoint;
 use crate::gdb::client::Stop;
@@ -32,6 +33,8 @@ pub(crate) struct Probe<'a> {
     pub(crate) unwatchable: Option<String>,
     /// Whether it has had its hits.
     pub(crate) disarmed: bool,
+    /// What it has cost so far.
+    pub(crate) spent: Spent,
     /// How often it has passed its place without a hit, as its `skip` wants.
     pub(crate) skipped: u32,
 }
@@ -62,6 +65,7 @@ impl<'a> Probe<'a> {
             dormancy,
             unwatchable: None,
             disarmed: false,
+            spent: Spent::default(),
             skipped: 0,
         })
     }
@@ -101,9 +105,4 @@ impl<'a> Probe<'a> {
     pub(crate) fn places(&self) -> usize {
         self.breakpoints.iter().map(|breakpoint| breakpoint.locations.len()).sum()
     }
-}
-
-/// The numbers that GDB has given to the breakpoints of these probes.
-pub(crate) fn numbers(probes: &[Probe<'_>]) -> Vec<u64> {
-    probes.iter().flat_map(|probe| &probe.breakpoints).map(|breakpoint| breakpoint.number).collect()
 }

@@ -1,8 +1,11 @@
 //! What a stop comes to: the probes that it belongs to, their conditions, and the hits that are collected.
 
 mod alter;
+mod budget;
 
 use std::time::Duration;
+
+pub(crate) use budget::Spent;
 
 use super::Order;
 use super::arm::Armed;
@@ -26,7 +29,15 @@ pub(super) struct Stops<'w, 'o, 'a, 'j> {
     pub(super) armed: &'w mut Armed<'a>,
     pub(super) journal: &'w mut Journal<'j>,
     /// That a function was made to return: the guest stands elsewhere than it has stopped.
-    pub(super) returned_early: bool,
+    returned_early: bool,
+    /// The probes that the stop is about, hits or not.
+    charged: Vec<usize>,
+}
+
+impl<'w, 'o, 'a, 'j> Stops<'w, 'o, 'a, 'j> {
+    pub(super) fn new(order: &'w Order<'o>, armed: &'w mut Armed<'a>, journal: &'w mut Journal<'j>) -> Self {
+        Stops { order, armed, journal, returned_early: false, charged: Vec::new() }
+    }
 }
 
 impl Stops<'_, '_, '_, '_> {
@@ -56,6 +67,7 @@ impl Stops<'_, '_, '_, '_> {
                 stop = target::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
             }
         }
+        self.charge(first.at.elapsed())?;
         target::resume(&mut self.armed.gdb, self.order.cancel)?;
         let stood_still = first.at.elapsed();
         self.journal.stood_still(hits, stood_still);
@@ -70,11 +82,6 @@ impl Stops<'_, '_, '_, '_> {
     /// The probes that a stop belongs to: GDB names one, others may share its address.
     fn probes_at(&mut self, stop: &Stop) -> Result<Vec<usize>> {
         let named = stop.breakpoint.and_then(|number| self.index_of(number));
-        if stop.said.contains("Error in testing") {
-            let mut said = stop.said.lines().skip_while(|line| !line.contains("Error in testing")).skip(1);
-            let why = said.next().unwrap_or("GDB gives no reason").trim();
-            return Err(self.bad_condition(named.unwrap_or_default(), why));
-        }
         let own = self.armed.watch.change_at(stop).is_some() || self.armed.returns.is_at(stop);
         if named.is_none() && !own {
             let reason = stop.reason.as_deref().unwrap_or("no reason given");
@@ -85,9 +92,10 @@ impl Stops<'_, '_, '_, '_> {
             .filter(|index| Some(*index) == named || self.armed.probes[*index].is_about(stop))
             .filter(|index| !self.armed.probes[*index].dormancy.is_dormant())
             .collect();
+        self.charged.extend(&here);
         let mut probes = Vec::new();
         for index in here {
-            if self.condition_holds(index, Some(index) == named, stop)? {
+            if self.condition_holds(index, stop)? {
                 probes.push(index);
             }
         }
@@ -103,12 +111,9 @@ impl Stops<'_, '_, '_, '_> {
         self.armed.probes.iter().position(|probe| probe.numbered(Some(number)).is_some())
     }
 
-    /// Whether the probe's condition holds, as far as GDB has not found that out already by naming the probe.
-    fn condition_holds(&mut self, index: usize, named: bool, stop: &Stop) -> Result<bool> {
-        let probe = &self.armed.probes[index];
-        let ours = probe.numbered(stop.breakpoint).and_then(|breakpoint| breakpoint.condition.clone());
-        let Some(condition) = (if named { ours } else { probe.spec.when.clone() }) else { return Ok(true) };
-        match self.armed.collector.holds(&mut self.armed.gdb, &condition, stop, self.order.cancel)? {
+    fn condition_holds(&mut self, index: usize, stop: &Stop) -> Result<bool> {
+        let Some(condition) = &self.armed.probes[index].spec.when else { return Ok(true) };
+        match self.armed.collector.holds(&mut self.armed.gdb, condition, stop, self.order.cancel)? {
             Ok(holds) => Ok(holds),
             Err(why) if self.armed.probes[index].places() > 1 => {
                 self.skip(index, stop, &why);
@@ -156,6 +161,7 @@ impl Stops<'_, '_, '_, '_> {
         let mut hits = 0;
         for call in &calls {
             let value = self.armed.returns.value(&mut self.armed.gdb, call.probe, stop, self.order.cancel)?;
+            self.charged.push(call.probe);
             let returned = Returned { value: value.as_ref(), arguments: &call.arguments };
             hits += self.collect(call.probe, Some(returned), stop)?;
         }

@@ -35,8 +35,7 @@ pub(super) fn run(
     for (index, step) in steps.iter().enumerate() {
         order.events.send(Event::StepStarted { name: step.name.clone() });
         journal.step_started(&step.name);
-        Stops { order, armed: &mut *armed, journal: &mut *journal, returned_early: false }
-            .before_step(&step.name, || guest.pause())?;
+        Stops::new(order, armed, journal).before_step(&step.name, || guest.pause())?;
         let id = format!("{}-{:08x}", index + 1, nonce());
         let mut running = Running::new(step, id);
         let watched = match begin(&running, guest, journal) {
@@ -122,7 +121,7 @@ impl<'o, 'a, 'j> Watch<'_, 'o, 'a, 'j> {
     }
 
     fn stops(&mut self) -> Stops<'_, 'o, 'a, 'j> {
-        Stops { order: self.order, armed: self.armed, journal: self.journal, returned_early: false }
+        Stops::new(self.order, self.armed, self.journal)
     }
 
     fn serve_stops(&mut self, running: &mut Running<'_>) -> Result<()> {

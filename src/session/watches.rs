@@ -68,9 +68,7 @@ impl Armed<'_> {
         };
         journal.probe_resolved(index, &breakpoint.locations);
         self.set_anew(index);
-        let probe = &mut self.probes[index];
-        let condition = probe.spec.when.clone();
-        probe.breakpoints.push(crate::gdb::breakpoints::Breakpoint { condition, ..breakpoint });
+        self.probes[index].breakpoints.push(breakpoint);
         Ok(Some(Ok(())))
     }
 }

@@ -438,6 +438,13 @@ impl Running {
         });
     }
 
+    /// The most memory that kdbg has had until now, in KiB; 0 once it has ended.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+
     /// Whether kdbg's output has ended, as it does when kdbg ends.
     pub(crate) fn is_over(&self) -> bool {
         self.stdout.is_over() && self.stderr.is_over()

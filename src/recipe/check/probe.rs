@@ -29,6 +29,14 @@ impl Checker<'_, '_> {
         }
         self.log(path, probe);
         self.alters(path, probe);
+        if probe.budget.is_zero() {
+            self.value(
+                &format!("{path}.budget"),
+                format!("probe `{name}`: a stop takes some time"),
+                "must be more than 0",
+            )
+            .help("one stop takes up to 100ms under TCG, and a whole stack some tens of it");
+        }
         if probe.stack < 1 {
             self.value(&format!("{path}.stack"), format!("probe `{name}`: a stack has at least one frame"), "");
         }

@@ -97,7 +97,11 @@ fn hits_of(probe: &ProbeResult, hits: &[Hit]) -> String {
         tasks.push(format!("{more} other tasks"));
     }
     let by = if tasks.is_empty() { String::new() } else { format!(" while {} ran", list(&tasks)) };
-    let disarmed = if probe.disarmed { "; then it reached its limit and was disarmed" } else { "" };
+    let disarmed = match (probe.disarmed, probe.over_budget) {
+        (_, true) => "; then it had cost more than its budget and was disarmed",
+        (true, _) => "; then it reached its limit and was disarmed",
+        (false, false) => "",
+    };
     match seen.len() {
         n if n > 0 && seen.iter().all(|hit| hit.message.is_some()) => {
             format!("Probe {name} logged {}{by}{disarmed}.", plural(n as u64, "line"))

@@ -13,11 +13,14 @@ pub struct ProbeResult {
     pub locations: Vec<Location>,
     /// How many hits were collected.
     pub hits: u64,
-    /// Whether it reached its limit and was disarmed.
+    /// Whether it reached its limit or its budget and was disarmed: there may have been more.
     pub disarmed: bool,
     /// Why it was never armed, if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub never_armed: Option<String>,
+    /// Whether it was disarmed because the guest had stood still for it longer than its budget.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over_budget: bool,
 }
 
 /// One address a probe stops at.
