@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{HIT, Place, probes_of_hits, recipe, slot};
+use support::{HIT, Place, in_repository, probes_of_hits, recipe, slot};
 
 fn with_probes(probes: &[&str], steps: &[&str]) -> String {
     let list: String = probes.iter().map(|probe| format!("  - {{ {probe} }}\n")).collect();
@@ -266,4 +266,39 @@ fn a_probe_that_costs_more_than_its_budget_is_disarmed_and_that_is_said() {
     }
     let detail = report["expectations"][3]["detail"].as_str().unwrap();
     assert_eq!(detail, "1 hit, then the probe had spent its budget of 1ms and was disarmed: there may have been more");
+}
+
+#[test]
+fn socket_states_follows_a_socket_to_its_end() {
+    let _slot = slot();
+    let place = Place::new();
+    let report = place.start_file(&in_repository("recipes/socket-states.yaml")).wait().assert_passed();
+    assert_eq!(changes(&report), [(7, 2), (2, 1), (1, 8), (8, 9), (9, 7)]);
+    let states: Vec<&str> =
+        report["hits"].as_array().unwrap()[1..].iter().map(|hit| hit["shown"][0]["value"].as_str().unwrap()).collect();
+    assert_eq!(states, ["TCP_SYN_SENT", "TCP_ESTABLISHED", "TCP_CLOSE_WAIT", "TCP_LAST_ACK", "TCP_CLOSE"]);
+    let page = std::fs::read_to_string(place.out().join("report.md")).unwrap();
+    assert!(page.contains("`sk->__sk_common.skc_state` changed from `7` to `2`."), "{page}");
+}
+
+#[test]
+fn with_two_cpus_a_watch_sleeps_outside_its_step_and_a_register_can_be_set_behind_a_call() {
+    let steps = ["one", "two", "three"].map(|name| HIT.replace("name: hit", &format!("name: {name}")));
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    let probes = [
+        "name: connect, at: tcp_v4_connect, stack: 2, log: '{$function}'",
+        "name: ticks, at: 'watch: jiffies', during: [two], stack: 2",
+        "name: out, at: 'return: tcp_v4_connect', during: [two], set: { $rax: '-13' }, stack: 2",
+    ];
+    let text = with_probes(&probes, &steps).replace("probes:\n", "guest: { cpus: 2 }\nprobes:\n");
+    let _slot = slot();
+    let report = Place::new().run(&text).assert_passed();
+    let probes = probes_of_hits(&report);
+    let connects: Vec<usize> = (0..probes.len()).filter(|at| probes[*at] == "connect").collect();
+    let ticks: Vec<usize> = (0..probes.len()).filter(|at| probes[*at] == "ticks").collect();
+    assert_eq!(connects.len(), 3, "{probes:?}");
+    assert!(!ticks.is_empty() && ticks.iter().all(|at| connects[0] < *at && *at < connects[2]), "{probes:?}");
+    assert_eq!(probes.iter().filter(|probe| **probe == "out").count(), 1, "{probes:?}");
+    let said = |step: usize| report["trigger"][step]["stderr"].as_str().unwrap();
+    assert!(said(1).contains("Permission denied") && said(2).contains("refused"), "{} {}", said(1), said(2));
 }

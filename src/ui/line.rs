@@ -87,7 +87,8 @@ pub fn hit(styles: &Styles, hit: &Hit) -> String {
 /// What was written to, and in red what kdbg itself has changed.
 pub fn changed(styles: &Styles, hit: &Hit) -> String {
     let written = hit.changed.as_ref().map(|changed| {
-        printable(&shorten(&format!("  {}: {} → {}", changed.expression, changed.old, changed.new), MESSAGE))
+        let [old, new] = changed.values();
+        printable(&shorten(&format!("  {}: {old} → {new}", changed.expression), MESSAGE))
     });
     let altered = hit.altered.iter().map(|altered| {
         let text = printable(&shorten(&format!("changed {altered}"), MESSAGE));

@@ -2,6 +2,7 @@
 //!
 //! Writes to one stream and nothing else; the time comes from the caller.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -20,7 +21,12 @@ pub(super) struct Plain<W> {
     out: W,
     styles: Styles,
     phases: HashMap<Phase, Times>,
+    /// How many hits of probes that log were shown.
+    logged: u64,
 }
+
+/// So many logged lines are shown; the report has all.
+const LOGGED: u64 = 200;
 
 /// When a phase began and when it was last heard of.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +38,7 @@ struct Times {
 impl<W: Write> Plain<W> {
     /// Writes to `out`.
     pub(super) fn new(out: W) -> Self {
-        Plain { out, styles: Styles::new(false), phases: HashMap::new() }
+        Plain { out, styles: Styles::new(false), phases: HashMap::new(), logged: 0 }
     }
 
     /// A reader that is gone is not an error.
@@ -75,6 +81,14 @@ impl<W: Write> Screen for Plain<W> {
             Event::StepDone { name, exit_code, as_expected, duration_ms } => {
                 line::step(&self.styles, name, *exit_code, *as_expected, *duration_ms)
             }
+            Event::HitCollected { hit } if hit.message.is_some() => {
+                self.logged += 1;
+                match self.logged.cmp(&LOGGED) {
+                    Ordering::Less => line::hit(&self.styles, hit),
+                    Ordering::Equal => "  …  what is logged from here on is in the report".into(),
+                    Ordering::Greater => return,
+                }
+            }
             Event::HitCollected { hit } => line::hit(&self.styles, hit),
             Event::Finished { .. } => return,
         };
@@ -110,5 +124,19 @@ mod tests {
         let text = String::from_utf8(plain.out).unwrap();
         assert!(!text.contains('\x1b'), "{text}");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_flood_of_logged_lines_is_cut() {
+        let mut plain = Plain::new(Vec::new());
+        for index in 1..=1000 {
+            let logged = crate::report::model::Hit { message: Some("x".into()), frames: Vec::new(), ..hit(index) };
+            plain.show(&Event::HitCollected { hit: Box::new(logged) }, Instant::now());
+        }
+        let text = String::from_utf8(plain.out).unwrap();
+        assert_eq!(
+            (text.lines().count(), text.lines().last()),
+            (200, Some("  …  what is logged from here on is in the report"))
+        );
     }
 }

@@ -9,7 +9,7 @@ use super::Sources;
 use super::escape::{code, html, red, text};
 use super::frames;
 use super::page::Page;
-use crate::report::model::{Changed, Context, Decoded, Hit, Report, Var};
+use crate::report::model::{Context, Decoded, Hit, Report, Var};
 use crate::report::path::{first_of_path, in_a_line, system_call};
 use crate::report::text::{plural, shorten};
 use crate::report::value;
@@ -82,8 +82,9 @@ fn write_hit(page: &mut Page, hit: &Hit, same_as: Option<u64>, sources: &dyn Sou
     let place = hit.frames.first().map_or("stack not readable", |frame| &frame.symbol);
     page.heading(3, &format!("Hit {}: {}", hit.index, code(place)));
     page.paragraph(&who(hit));
-    if let Some(Changed { expression, old, new }) = &hit.changed {
-        page.paragraph(&format!("{} changed from {} to {}.", code(expression), code(old), code(new)));
+    if let Some(changed) = &hit.changed {
+        let [old, new] = changed.values();
+        page.paragraph(&format!("{} changed from {} to {}.", code(&changed.expression), code(old), code(new)));
     }
     hit.altered.iter().for_each(|altered| page.paragraph(&red(&format!("⚠ kdbg changed {altered}"))));
     page.list(&hit.decoded.iter().map(decoded).collect::<Vec<_>>());

@@ -13,6 +13,13 @@ pub struct Changed {
     pub new: String,
 }
 
+impl Changed {
+    /// The value before and now, a small number without the character that it is, too.
+    pub fn values(&self) -> [&str; 2] {
+        [&self.old, &self.new].map(|value| value.split_once(" '").map_or(value.as_str(), |(number, _)| number))
+    }
+}
+
 /// Something that the recipe had kdbg change in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Altered {
