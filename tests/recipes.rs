@@ -182,9 +182,27 @@ fn rp_filter_drops_what_it_would_answer_elsewhere() {
 #[test]
 fn bridge_path_goes_from_port_to_port() {
     passes("bridge-path");
+    fails_without("bridge-path", "ping -c 1 -W 1 10.1.0.2", "ping -c 1 -W 1 10.1.0.1");
 }
 
 #[test]
 fn arp_lets_the_first_packet_wait() {
     passes("arp");
+    fails_without(
+        "arp",
+        "neigh flush dev eth0",
+        "neigh replace 10.1.0.2 lladdr ff:ff:ff:ff:ff:ff dev eth0 nud permanent",
+    );
+}
+
+#[test]
+fn drop_reasons_are_three() {
+    let Some((code, report)) = run("drop-reasons", "6.1", |text| text) else { return };
+    assert_eq!((code, failed(&report)), (0, Vec::new()), "{}", report["error"]);
+    // As the recipe says of newer kernels.
+    let newer = |text: String| text.replace("at: kfree_skb_reason", "at: sk_skb_reason_drop");
+    let Some((code, report)) = run("drop-reasons", "6.12", newer) else { return };
+    assert_eq!((code, failed(&report)), (0, Vec::new()), "{}", report["error"]);
+    // A frame with the right checksum is not dropped for it.
+    fails_without("drop-reasons", "40 06 0000", "40 06 66e0");
 }
