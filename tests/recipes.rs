@@ -73,6 +73,12 @@ fn said<'a>(hit: &'a Value, expression: &str) -> &'a str {
     object.unwrap_or_else(|| panic!("no {expression} in {hit}"))["summary"].as_str().unwrap()
 }
 
+/// The number of the packet that the innermost function has, or had when it was called.
+fn packet(hit: &Value) -> Option<u64> {
+    let is_its = |object: &&Value| ["skb", "first"].iter().any(|name| object["expression"] == *name);
+    list(&hit["decoded"]).iter().find(is_its)?["packet"].as_u64()
+}
+
 fn shown(hit: &Value, name: &str) -> u64 {
     let var = list(&hit["shown"]).iter().find(|var| var["name"] == name).unwrap();
     var["value"].as_str().unwrap().split(' ').next().unwrap().parse().unwrap()
@@ -83,11 +89,17 @@ fn tcp_handshake_is_the_story_of_three_segments_and_three_sockets() {
     for report in passes("tcp-handshake") {
         let order = [
             "connect",
+            "leaves",
+            "comes in",
             "SYN",
             "request",
+            "leaves",
+            "comes in",
             "connect returns",
             "SYN+ACK",
             "client established",
+            "leaves",
+            "comes in",
             "ACK",
             "new socket",
             "ACK at the new socket",
@@ -95,6 +107,9 @@ fn tcp_handshake_is_the_story_of_three_segments_and_three_sockets() {
         ];
         assert_eq!(probes_of_hits(&report), order);
         let [syn, syn_ack, ack] = ["SYN", "SYN+ACK", "ACK"].map(|probe| hit(&report, probe));
+        // Each segment is one packet from where it leaves to where it has had its effect.
+        let numbers = list(&report["hits"]).iter().filter_map(packet);
+        assert_eq!(numbers.collect::<Vec<_>>(), [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3]);
         // Each acknowledges the other's first number and the one byte that a SYN counts for.
         assert_eq!(shown(syn_ack, "ACK"), (shown(syn, "SEQ") + 1) % (1 << 32));
         assert_eq!(shown(ack, "ACK"), (shown(syn_ack, "SEQ") + 1) % (1 << 32));
