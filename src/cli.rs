@@ -61,6 +61,9 @@ pub struct RunArgs {
     /// Boot the guest, even where one that was booted before is saved.
     #[arg(long)]
     pub cold: bool,
+    /// Stop at breakpoints, even where kdbg knows a way that costs less.
+    #[arg(long)]
+    pub breakpoints: bool,
     /// Print events and the result as JSON, one object a line.
     #[arg(long)]
     pub json: bool,

@@ -6,6 +6,7 @@
 mod arm;
 mod boot;
 mod capture;
+mod cheap;
 mod dormant;
 mod files;
 mod hang;
@@ -59,6 +60,8 @@ pub struct Order<'a> {
     pub acceleration: Acceleration,
     /// Whether the guest boots even where one is saved.
     pub cold: bool,
+    /// Whether the guest stops at breakpoints even where there is a way that costs less.
+    pub breakpoints: bool,
     /// QEMU.
     pub qemu: PathBuf,
     /// GDB.
@@ -140,6 +143,7 @@ fn play(
         target::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
         armed.take_loaded(journal)?;
         armed.watch_globals(journal)?;
+        armed.make_cheap(guest, journal)?;
         target::resume(&mut armed.gdb, order.cancel)?;
         read_ahead(&mut armed.gdb)
     })?;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use support::equal::assert_equal;
 use support::{AFTERMATH, HIT, LONG, Place, Running, all_slots, in_repository, recipe, slot};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -47,22 +48,6 @@ fn ways(report: &Value) -> (bool, bool) {
 fn in_template(place: &Place, name: &str) -> PathBuf {
     let [key] = &place.cached("templates")[..] else { panic!("{:?}", place.cached("templates")) };
     place.path().join("cache/templates").join(key).join(name)
-}
-
-/// That two reports are equal without what either of them marks, as a program outside would find out.
-#[track_caller]
-fn assert_equal(first: &Value, second: &Value) {
-    let marks = [first, second].into_iter().flat_map(|report| report["volatile"].as_array().unwrap());
-    let marks: Vec<&str> = marks.map(|mark| mark.as_str().unwrap()).collect();
-    let [first, second] = [first, second].map(|report| {
-        let mut rest = report.clone();
-        for (parent, key) in marks.iter().map(|mark| mark.rsplit_once('/').unwrap()) {
-            rest.pointer_mut(parent).and_then(|parent| parent.as_object_mut()?.remove(key));
-        }
-        rest
-    });
-    assert!(first["hits"][0]["frames"].as_array().unwrap().len() > 20, "what is not marked is still there");
-    assert_eq!(first.to_string(), second.to_string());
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub fn shell(args: &ShellArgs, cancel: &Cancel) -> Result<ExitCode> {
         resolved: &resolved,
         acceleration: args.accel.into(),
         cold: args.cold,
+        breakpoints: false,
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
         run_dir: &RunDir::create(&loaded.recipe.name, Some(folder.path()))?,

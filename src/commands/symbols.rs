@@ -31,6 +31,7 @@ pub fn symbols(args: &SymbolsArgs, cancel: &Cancel) -> Result<()> {
             resolved: &resolved,
             acceleration: Acceleration::Tcg,
             cold: true,
+            breakpoints: false,
             // Nothing boots.
             qemu: PathBuf::new(),
             gdb: find("gdb")?,

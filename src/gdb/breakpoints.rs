@@ -83,6 +83,8 @@ pub struct Breakpoint {
     pub number: u64,
     /// Where it stops.
     pub locations: Vec<Location>,
+    /// GDB's number of each of them, from 1.
+    pub numbers: Vec<usize>,
     /// Where the probed function is declared, for its entry: at a function's first address GDB names the last line
     /// that has code there, which may be one of an inlined function in another file.
     pub entry: Option<Place>,
@@ -173,7 +175,7 @@ pub fn set(
         leave_out(gdb, number, &mut locations, |location| location.inlined, cancel)?;
         without_return = all - freed - locations.len();
     }
-    let mut locations: Vec<Location> = locations.into_iter().map(|(_, location)| location).collect();
+    let (numbers, mut locations): (Vec<usize>, Vec<Location>) = locations.into_iter().unzip();
     let inlined = locations.iter().any(|location| location.inlined);
     match when {
         // GDB evaluates a condition in the frame that the function was inlined into, where its variables are not. And a
@@ -196,7 +198,7 @@ pub fn set(
             (location.file, location.line) = (Some(place.file.clone()), Some(place.line));
         }
     }
-    Ok(Breakpoint { number, locations, entry, without_return, freed })
+    Ok(Breakpoint { number, locations, numbers, entry, without_return, freed })
 }
 
 /// Sets one at a line of a function, counted from the one that has its name.
@@ -313,6 +315,7 @@ fn location(values: &Values, point: &ProbePoint, program: &Program<'_>) -> Locat
         file: program.file(values),
         line: values.number("line").and_then(|line| u32::try_from(line).ok()),
         inlined,
+        cheap: false,
     }
 }
 
@@ -322,4 +325,30 @@ fn location(values: &Values, point: &ProbePoint, program: &Program<'_>) -> Locat
 /// GDB cannot.
 pub fn delete(gdb: &mut Gdb, breakpoint: u64, cancel: &Cancel) -> Result<()> {
     gdb.must(&format!("-break-delete {breakpoint}"), cancel).map(drop)
+}
+
+/// Has GDB stop no more where a [hook](super::hooks) does.
+///
+/// # Errors
+/// GDB cannot.
+pub fn disable_hooked(gdb: &mut Gdb, breakpoint: &Breakpoint, cancel: &Cancel) -> Result<()> {
+    switch_hooked(gdb, "disable", breakpoint, cancel)
+}
+
+/// Has GDB stop there again.
+///
+/// # Errors
+/// GDB cannot.
+pub fn enable_hooked(gdb: &mut Gdb, breakpoint: &Breakpoint, cancel: &Cancel) -> Result<()> {
+    switch_hooked(gdb, "enable", breakpoint, cancel)
+}
+
+fn switch_hooked(gdb: &mut Gdb, to: &str, breakpoint: &Breakpoint, cancel: &Cancel) -> Result<()> {
+    let Breakpoint { number, numbers, locations, .. } = breakpoint;
+    let hooked = numbers.iter().zip(locations).filter(|(_, location)| location.cheap);
+    let places: Vec<String> = hooked.map(|(index, _)| format!("{number}.{index}")).collect();
+    match places.is_empty() {
+        true => Ok(()),
+        false => gdb.must(&format!("-break-{to} {}", places.join(" ")), cancel).map(drop),
+    }
 }

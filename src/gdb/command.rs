@@ -27,6 +27,11 @@ pub(super) fn evaluate_at(thread: u64, level: usize, expression: &str) -> String
     format!("-data-evaluate-expression --thread {thread} --frame {level} {}", mi::quote(expression))
 }
 
+/// Watches a word of the guest's memory. Writes count too: GDB does not tell of a read alone where it takes the word for changed.
+pub(super) fn watch_word(address: u64) -> String {
+    format!("-break-watch -a \"*(unsigned long *){address:#x}\"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +42,7 @@ mod tests {
         let expected = r#"-interpreter-exec --thread 2 --frame 3 console "python exec(\"a\\nb\")""#;
         assert_eq!(console_at(2, 3, &python("a\nb")), expected);
         assert_eq!(evaluate("'n' == \"n\""), r#"-data-evaluate-expression "'n' == \"n\"""#);
+        assert_eq!(watch_word(0x10), "-break-watch -a \"*(unsigned long *)0x10\"");
         assert_eq!(evaluate_at(1, 0, "sk"), r#"-data-evaluate-expression --thread 1 --frame 0 "sk""#);
     }
 }

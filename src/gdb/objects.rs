@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::client::Gdb;
+use super::memory;
 use super::mi::number;
 use super::returns::RETURNED;
 use crate::decode::{self, Decoder, Follower, Memory, Sight};
@@ -24,17 +25,10 @@ struct Stopped<'a> {
 
 impl Memory for Stopped<'_> {
     fn read(&mut self, address: u64, size: u64) -> Option<Vec<u8>> {
-        let command = format!("-data-read-memory-bytes {address:#x} {size}");
-        let answer = match self.gdb.ask(&command, self.cancel) {
-            Ok(answer) => answer.ok().ok()?,
-            Err(error) => {
-                self.failed = Err(error);
-                return None;
-            }
-        };
-        let memory = answer.tuples("memory");
-        let bytes = unhex(memory.first()?.text("contents")?)?;
-        (bytes.len() as u64 == size).then_some(bytes)
+        memory::read(self.gdb, address, size, self.cancel).unwrap_or_else(|error| {
+            self.failed = Err(error);
+            None
+        })
     }
 }
 
@@ -102,9 +96,4 @@ fn pointer(var: &Var) -> Option<(&'static str, u64)> {
         }
         None => None,
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks_exact(2);
-    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

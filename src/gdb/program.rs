@@ -54,9 +54,14 @@ impl Program<'_> {
         mi::number(address).is_some_and(|address| self.symbols.is_freed(address))
     }
 
+    /// `address` as a number, if it is the first of a function.
+    pub fn entry(&self, address: &str) -> Option<u64> {
+        let address = mi::number(address)?;
+        self.symbols.containing(address).filter(|holder| holder.start == address).map(|_| address)
+    }
+
     /// Whether `address` is the first of a function.
     pub fn is_entry(&self, address: &str) -> bool {
-        let address = mi::number(address);
-        address.is_some_and(|address| self.symbols.containing(address).is_some_and(|holder| holder.start == address))
+        self.entry(address).is_some()
     }
 }

@@ -1,5 +1,8 @@
 //! Where functions return, and with what. A probe on a return stops at the function's entry first, where the arguments are in
 //! place and GDB knows where it will return to. The return that belongs to a call is the one with the caller's stack pointer.
+//!
+//! Where stops at breakpoints are dear ([hooks](super::hooks)), what is watched is the word of the stack that has the address
+//! to return to: the return reads it, and the guest stops behind that.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -27,6 +30,8 @@ pub struct Call {
     site: u64,
     /// The stack pointer then.
     stack: u64,
+    /// GDB's number of the watchpoint on the address to return to; none where a breakpoint waits.
+    watchpoint: Option<u64>,
 }
 
 /// The calls that have not returned, and GDB's breakpoints where they will.
@@ -39,7 +44,7 @@ pub struct Returns {
 }
 
 impl Returns {
-    /// Notes a call: GDB stands at the entry of the function of `probe`.
+    /// Notes a call: GDB stands at the entry of the function of `probe`. `dear` if stops at breakpoints are.
     ///
     /// # Errors
     /// GDB failed, or the stack cannot be read.
@@ -48,6 +53,7 @@ impl Returns {
         gdb: &mut Gdb,
         probe: usize,
         arguments: Vec<Var>,
+        dear: bool,
         stop: &Stop,
         cancel: &Cancel,
     ) -> Result<()> {
@@ -56,18 +62,26 @@ impl Returns {
         if let Entry::Vacant(place) = self.types.entry(probe) {
             place.insert(type_of(gdb, probe, stop, cancel)?);
         }
-        if let Entry::Vacant(place) = self.breakpoints.entry(site) {
+        let watchpoint = if dear { watch(gdb, stack - WORD, cancel)? } else { None };
+        if watchpoint.is_none()
+            && let Entry::Vacant(place) = self.breakpoints.entry(site)
+        {
             let values = gdb.must(&format!("-break-insert *{site:#x}"), cancel)?;
             let breakpoint = values.tuple("bkpt").and_then(|values| values.number("number"));
             place.insert(breakpoint.ok_or_else(|| Error::debugger("GDB gave a breakpoint no number"))?);
         }
-        self.calls.push(Call { probe, arguments, site, stack });
+        self.calls.push(Call { probe, arguments, site, stack, watchpoint });
         Ok(())
     }
 
-    /// Whether calls return to where GDB stands.
+    /// Whether GDB stands at a breakpoint for a return.
     pub fn is_at(&self, stop: &Stop) -> bool {
         address(stop).is_some_and(|address| self.breakpoints.contains_key(&address))
+    }
+
+    /// Whether the stop is at a word of the stack that is watched for a return. Others than the return may have read it.
+    pub fn is_watched(&self, stop: &Stop) -> bool {
+        stop.own.is_some() && self.calls.iter().any(|call| call.watchpoint == stop.own)
     }
 
     /// The calls that have returned to where GDB stands. Where no others will, it stops no more.
@@ -75,9 +89,8 @@ impl Returns {
     /// # Errors
     /// GDB failed.
     pub fn returned(&mut self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Vec<Call>> {
-        let Some(site) = address(stop).filter(|site| self.breakpoints.contains_key(site)) else {
-            return Ok(Vec::new());
-        };
+        let stands = self.is_at(stop) || self.is_watched(stop);
+        let Some(site) = address(stop).filter(|_| stands) else { return Ok(Vec::new()) };
         let Some(stack) = ask(gdb, stop, "(unsigned long)$rsp", cancel)?.value().and_then(number) else {
             return Ok(Vec::new());
         };
@@ -85,12 +98,24 @@ impl Returns {
             .into_iter()
             .partition(|call: &Call| call.site == site && call.stack == stack);
         self.calls = waiting;
-        if self.calls.iter().all(|call| call.site != site)
-            && let Some(breakpoint) = self.breakpoints.remove(&site)
-        {
-            gdb.must(&format!("-break-delete {breakpoint}"), cancel)?;
-        }
+        self.wait_no_more(gdb, &returned, cancel)?;
         Ok(returned)
+    }
+
+    /// Deletes what has waited for these calls, and waits for no other.
+    fn wait_no_more(&mut self, gdb: &mut Gdb, calls: &[Call], cancel: &Cancel) -> Result<()> {
+        for call in calls {
+            let is_awaited = || self.calls.iter().any(|other| other.site == call.site && other.watchpoint.is_none());
+            let number = match call.watchpoint {
+                None if is_awaited() => None,
+                None => self.breakpoints.remove(&call.site),
+                watchpoint => watchpoint,
+            };
+            if let Some(number) = number {
+                gdb.must(&format!("-break-delete {number}"), cancel)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the function of `probe` has returned.
@@ -116,14 +141,28 @@ impl Returns {
     }
 
     /// Forgets the calls of a probe that is disarmed.
-    pub fn forget(&mut self, probe: usize) {
-        self.calls.retain(|call| call.probe != probe);
+    ///
+    /// # Errors
+    /// GDB failed.
+    pub fn forget(&mut self, gdb: &mut Gdb, probe: usize, cancel: &Cancel) -> Result<()> {
+        let (forgotten, waiting) = std::mem::take(&mut self.calls).into_iter().partition(|call| call.probe == probe);
+        self.calls = waiting;
+        self.wait_no_more(gdb, &forgotten, cancel)
     }
 
     /// How many calls of a probe have not returned.
     pub fn waiting(&self, probe: usize) -> usize {
         self.calls.iter().filter(|call| call.probe == probe).count()
     }
+}
+
+/// How long an address on the stack is.
+const WORD: u64 = 8;
+
+/// Watches an address to return to; none where GDB will not.
+fn watch(gdb: &mut Gdb, slot: u64, cancel: &Cancel) -> Result<Option<u64>> {
+    let answer = gdb.ask(&command::watch_word(slot), cancel)?;
+    Ok(answer.ok().ok().and_then(|values| values.tuple("hw-awpt")?.number("number")))
 }
 
 fn address(stop: &Stop) -> Option<u64> {

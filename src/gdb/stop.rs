@@ -11,6 +11,10 @@ pub struct Stop {
     pub reason: Option<String>,
     /// Which breakpoint or watchpoint.
     pub breakpoint: Option<u64>,
+    /// Which watchpoint on reads and writes: one of kdbg's own.
+    pub own: Option<u64>,
+    /// Whether a [hook](super::hooks) made it, in place of a breakpoint.
+    pub hooked: bool,
     /// The program counter.
     pub address: Option<String>,
     /// GDB's number of the thread, that is of the virtual CPU, from 1.
@@ -40,6 +44,8 @@ impl Stop {
         Stop {
             reason: values.text("reason").map(String::from),
             breakpoint: values.number("bkptno").or(number),
+            own: values.tuple("hw-awpt").and_then(|watchpoint| watchpoint.number("number")),
+            hooked: false,
             address: values.tuple("frame").and_then(|frame| frame.text("addr")).map(String::from),
             thread: values.number("thread-id"),
             written,

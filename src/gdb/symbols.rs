@@ -97,6 +97,13 @@ impl Symbols {
         names.into_iter().collect()
     }
 
+    /// Where the kernel's function of this name begins, and how many bytes there are until the next one.
+    pub fn room(&self, name: &str) -> Option<(u64, u64)> {
+        let start = self.start_of(None, name, 0)?;
+        let next = self.kernel.functions.iter().map(|function| function.start).find(|next| *next > start)?;
+        Some((start, next - start))
+    }
+
     /// Function names that look like `wrong`, closest first.
     pub fn close_to(&self, wrong: &str) -> Vec<String> {
         let there = self.kernel.functions.iter().filter(|function| !self.is_freed(function.start));
@@ -225,6 +232,7 @@ mod tests {
         );
         assert_eq!([start(0x21f), start(0x220), start(0x30f), start(0x310)], [Some(0x210), None, Some(0x300), None]);
         assert_eq!([None, Some("veth")].map(|module| symbols.start_of(module, "veth_xmit", 0x30)), [None, Some(0x300)]);
+        assert_eq!([symbols.room("tcp_v4_rcv"), symbols.room("asm_entry")], [Some((0x100, 0x20)), Some((0x140, 0x40))]);
         assert!(symbols.containing(0x121).unwrap().is("__x64_sys_connect"));
         assert!(symbols.containing(0x201).unwrap().is("skb_put"));
     }

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::client::{Gdb, Stop};
+use super::command;
+use super::mi::number;
 use crate::error::{Error, Result};
 use crate::event::Cancel;
 
@@ -26,6 +28,16 @@ pub fn resume(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
     gdb.must("-exec-continue", cancel).map(drop)
 }
 
+/// The program counter of every CPU, in their order.
+///
+/// # Errors
+/// GDB failed.
+pub fn places(gdb: &mut Gdb, cpus: u64, cancel: &Cancel) -> Result<Vec<u64>> {
+    let commands: Vec<String> = (1..=cpus).map(|cpu| command::evaluate_at(cpu, 0, "(unsigned long)$pc")).collect();
+    let answers = gdb.batch(&commands, cancel)?;
+    Ok(answers.iter().map(|answer| answer.value().and_then(number).unwrap_or_default()).collect())
+}
+
 /// A step that executes nothing is tried again this often. A `rep` instruction, whose every round leaves the program
 /// counter where it is, is left to GDB after that.
 const STEPS: u32 = 16;
@@ -46,7 +58,7 @@ pub fn step_off(gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<St
         let next = gdb.wait_stop(&command, cancel)?;
         let moved = next.thread != stop.thread || next.address != stop.address;
         if moved {
-            return Ok(next.breakpoint.is_some().then_some(next));
+            return Ok((next.breakpoint.is_some() || next.own.is_some()).then_some(next));
         }
     }
     Ok(None)

@@ -128,8 +128,9 @@ fn breakpoint(number: u64, address: u64, expression: &str) -> Breakpoint {
         file: None,
         line: None,
         inlined: false,
+        cheap: false,
     };
-    Breakpoint { number, locations: vec![location], entry: None, without_return: 0, freed: 0 }
+    Breakpoint { number, locations: vec![location], numbers: vec![1], entry: None, without_return: 0, freed: 0 }
 }
 
 #[cfg(test)]

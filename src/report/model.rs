@@ -17,7 +17,7 @@ use crate::error::ErrorKind;
 pub use change::{Altered, Changed};
 pub use hit::{Context, Cost, Decoded, Frame, Hit, Task};
 pub use incident::{Call, Incident, IncidentKind};
-pub use probe::{Location, ProbeResult};
+pub use probe::{Location, ProbeResult, StopKind};
 pub use var::{Lost, Var, Why};
 
 /// The version of the schema that [`Report::schema`] carries.
@@ -227,8 +227,8 @@ mod tests {
             (&json["recipe"], "name about sha256"),
             (&json["kernel"], "version release build_id key vmlinux debuggable"),
             (&json["machine"], "accelerator qemu cpus memory forked"),
-            (&json["probes"][0], "name at locations hits disarmed"),
-            (&json["probes"][0]["locations"][0], "address symbol file line inlined"),
+            (&json["probes"][0], "name at locations kind hits disarmed"),
+            (&json["probes"][0]["locations"][0], "address symbol file line inlined cheap"),
             (hit, "index probe cpu task context jiffies frames cut shown decoded returned arguments cost"),
             (&hit["task"], "comm pid tgid"),
             (frame, "level address symbol offset file line inlined args locals hidden"),

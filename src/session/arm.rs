@@ -12,6 +12,7 @@ use crate::gdb::breakpoints::{self, Breakpoint, Unresolved};
 use crate::gdb::client::{Asked, Gdb, Stop};
 use crate::gdb::collect::Collector;
 use crate::gdb::group;
+use crate::gdb::hooks::Hooks;
 use crate::gdb::modules::{Change, Found, Watch};
 use crate::gdb::program::Program;
 use crate::gdb::returns::Returns;
@@ -31,6 +32,9 @@ pub(crate) struct Armed<'a> {
     pub(crate) probes: Vec<Probe<'a>>,
     pub(crate) watch: Watch,
     pub(crate) returns: Returns,
+    pub(crate) hooks: Hooks,
+    /// Whether stops at breakpoints are dear.
+    pub(super) dear: bool,
     pub(super) order: &'a Order<'a>,
     pub(super) kernel: &'a KernelBuild,
     pub(super) chosen: &'a Chosen,
@@ -61,9 +65,21 @@ pub(super) fn load_gdb<'a>(
         });
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
+        let hooks = Hooks::of(&program.symbols);
         let collector = Collector::new(program, layouts, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
         let probes = Probe::all(order)?;
-        let mut armed = Armed { gdb, collector, probes, watch, returns: Returns::default(), order, kernel, chosen };
+        let mut armed = Armed {
+            gdb,
+            collector,
+            probes,
+            watch,
+            returns: Returns::default(),
+            hooks,
+            dear: false,
+            order,
+            kernel,
+            chosen,
+        };
         armed.resolve_probes(journal)?;
         armed.prepare()?;
         let pending = match armed.probes.iter().filter(|probe| probe.pending).count() {
@@ -156,6 +172,11 @@ impl<'a> Armed<'a> {
         Ok(home)
     }
 
+    /// Whether the stop is at one of kdbg's own breakpoints.
+    pub(super) fn is_own(&self, stop: &Stop) -> bool {
+        self.watch.change_at(stop).is_some() || self.returns.is_at(stop) || self.hooks.is_tracer(stop)
+    }
+
     /// The guest was just connected: the modules that it has loaded get their symbols, the probes in them their places.
     pub(super) fn take_loaded(&mut self, journal: &mut Journal<'_>) -> Result<()> {
         let loaded = self.watch.loaded_now(&mut self.gdb, self.order.cancel)?;
@@ -175,13 +196,15 @@ impl<'a> Armed<'a> {
             return Ok(());
         }
         let cancel = self.order.cancel;
-        let watches = |probe: &Probe<'_>| matches!(probe.point, ProbePoint::Watch(_));
-        let placed = |probe: &&mut Probe<'_>| !probe.breakpoints.is_empty() && !watches(probe);
-        for probe in self.probes.iter_mut().filter(placed) {
-            for breakpoint in probe.breakpoints.drain(..) {
-                breakpoints::delete(&mut self.gdb, breakpoint.number, cancel)?;
+        for index in 0..self.probes.len() {
+            let probe = &mut self.probes[index];
+            if matches!(probe.point, ProbePoint::Watch(_)) {
+                continue;
             }
-            probe.pending = true;
+            probe.pending |= !probe.breakpoints.is_empty();
+            for breakpoint in std::mem::take(&mut probe.breakpoints) {
+                self.take_out(&breakpoint)?;
+            }
         }
         let symbols = &mut self.collector.program.symbols;
         self.watch.forget_init(&mut self.gdb, symbols, cancel)?;
@@ -201,6 +224,8 @@ impl<'a> Armed<'a> {
                     probe.breakpoints = breakpoints;
                     probe.pending = false;
                     journal.probe_resolved(index, &probe.locations());
+                    self.cheapen(index)?;
+                    journal.armed(index, &self.probes[index]);
                 }
                 Err(Unresolved::NoSuchPlace { .. }) => {}
                 Err(unresolved) => return Err(self.explain(index, unresolved)),

@@ -17,8 +17,8 @@ pub(crate) struct Dormancy {
     waits: bool,
     /// That no step runs in which it is armed.
     out_of_step: bool,
-    /// That GDB has its breakpoints disabled.
-    disabled: bool,
+    /// That GDB has its breakpoints disabled, and there are no hooks.
+    pub(super) disabled: bool,
     /// That it has been armed at some time.
     was_armed: bool,
 }
@@ -57,19 +57,20 @@ impl Probe<'_> {
 impl Armed<'_> {
     /// Enables and disables GDB's breakpoints as the probes want it now. The guest stands still.
     pub(super) fn settle(&mut self) -> Result<()> {
-        let mut commands = Vec::new();
-        for probe in &mut self.probes {
+        for index in 0..self.probes.len() {
+            let probe = &mut self.probes[index];
             let dormant = probe.dormancy.is_dormant();
             probe.dormancy.was_armed |= !dormant && !probe.breakpoints.is_empty();
             if probe.dormancy.disabled == dormant {
                 continue;
             }
             probe.dormancy.disabled = dormant;
+            self.make_dear(index)?;
             let verb = if dormant { "disable" } else { "enable" };
-            commands.extend(probe.breakpoints.iter().map(|breakpoint| format!("-break-{verb} {}", breakpoint.number)));
-        }
-        for command in commands {
-            self.gdb.must(&command, self.order.cancel)?;
+            for breakpoint in &self.probes[index].breakpoints {
+                self.gdb.must(&format!("-break-{verb} {}", breakpoint.number), self.order.cancel)?;
+            }
+            self.cheapen(index)?;
         }
         Ok(())
     }
@@ -116,7 +117,7 @@ impl Stops<'_, '_, '_, '_> {
         }
         let stop = target::pause(&mut self.armed.gdb, pause, self.order.cancel)?;
         self.armed.settle()?;
-        match stop.breakpoint {
+        match stop.breakpoint.or(stop.own) {
             Some(_) => self.serve(&stop).map(drop),
             None => target::resume(&mut self.armed.gdb, self.order.cancel),
         }

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use super::probes::Probe;
 use super::{Ended, Order};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::{Event, millis};
@@ -44,6 +45,7 @@ impl<'a> Journal<'a> {
             name: probe.name.clone(),
             at: probe.at.clone(),
             locations: Vec::new(),
+            kind: None,
             hits: 0,
             disarmed: false,
             never_armed: None,
@@ -161,6 +163,15 @@ impl<'a> Journal<'a> {
         let inlined = if inlined > 0 { format!(", {inlined} inlined") } else { String::new() };
         let text = format!("{} at {}  {}  {places}{inlined}", probe.name, probe.at, place.unwrap_or_default());
         self.order.events.fact("probe", text);
+    }
+
+    /// The probe stops, or stops in another way than it did.
+    pub(crate) fn armed(&mut self, index: usize, probe: &Probe<'_>) {
+        let Some(result) = self.report.probes.get_mut(index) else { return };
+        if let Some(kind) = probe.kind() {
+            let locations = probe.breakpoints.iter().flat_map(|breakpoint| breakpoint.locations.iter().cloned());
+            (result.locations, result.kind) = (locations.collect(), Some(kind));
+        }
     }
 
     pub(crate) fn was_resolved(&self, index: usize) -> bool {

@@ -10,7 +10,7 @@ use crate::gdb::mi::number;
 use crate::recipe::ProbePoint;
 use crate::recipe::message::Message;
 use crate::recipe::types::ProbeSpec;
-use crate::report::model::{Changed, Location};
+use crate::report::model::{Changed, Location, StopKind};
 
 /// A probe of the recipe in a run.
 #[derive(Debug)]
@@ -78,10 +78,22 @@ impl<'a> Probe<'a> {
     /// Its breakpoint at the place of a stop.
     pub(crate) fn at(&self, stop: &Stop) -> Option<&Breakpoint> {
         let address = stop.address.as_deref().and_then(number)?;
-        let is_there = |place: &str| number(place) == Some(address);
-        self.breakpoints
-            .iter()
-            .find(|breakpoint| breakpoint.locations.iter().any(|location| is_there(&location.address)))
+        let is_there = |place: &Location| number(&place.address) == Some(address) && place.cheap == stop.hooked;
+        self.breakpoints.iter().find(|breakpoint| breakpoint.locations.iter().any(is_there))
+    }
+
+    /// How it stops; none while it has no place.
+    pub(crate) fn kind(&self) -> Option<StopKind> {
+        if matches!(self.point, ProbePoint::Watch(_)) {
+            return (!self.breakpoints.is_empty()).then_some(StopKind::Watchpoint);
+        }
+        let mut cheap = self.breakpoints.iter().flat_map(|breakpoint| &breakpoint.locations).map(|place| place.cheap);
+        let first = cheap.next()?;
+        Some(match cheap.all(|cheap| cheap == first) {
+            true if first => StopKind::Cheap,
+            true => StopKind::Breakpoint,
+            false => StopKind::Mixed,
+        })
     }
 
     /// Whether a stop is at its place, or at a change of what it watches.

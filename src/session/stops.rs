@@ -13,7 +13,7 @@ use super::journal::Journal;
 use crate::error::{Error, Result};
 use crate::gdb::client::Stop;
 use crate::gdb::collect::{Probed, Returned};
-use crate::gdb::{breakpoints, target};
+use crate::gdb::target;
 use crate::recipe::ProbePoint;
 
 /// How long a stop was.
@@ -47,24 +47,22 @@ impl Stops<'_, '_, '_, '_> {
         let mut stop = Some(first.clone());
         let (mut hits, mut changes) = (0, 0);
         while let Some(here) = stop.take() {
-            let probes = self.probes_at(&here)?;
-            for &index in &probes {
-                hits += self.hit(index, &here)?;
-                if self.returned_early {
-                    break;
+            let Armed { gdb, hooks, .. } = &mut *self.armed;
+            if let Some(entered) = hooks.enter(gdb, &here, self.order.cancel)? {
+                hits += self.hits_at(&entered.stop)?;
+                let Armed { gdb, hooks, .. } = &mut *self.armed;
+                hooks.leave(gdb, &entered, self.order.cancel)?;
+                self.returned_early = false;
+            // Of a stop at a breakpoint QEMU says that it is their watchpoint's, if that had a stop of this CPU which was not told.
+            } else if !hooks.is_theirs(&here) || self.is_breakpoint(&here) {
+                hits += self.hits_at(&here)?;
+                changes += self.changes_at(&here)?;
+                if !std::mem::take(&mut self.returned_early) && self.is_breakpoint(&here) {
+                    stop = target::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
                 }
             }
-            hits += self.returned(&here)?;
-            let change = self.armed.watch.change_at(&here);
-            if let Some(change) = change {
-                self.armed.module_changed(change, &here, self.journal)?;
-                changes += 1;
-            }
-            if std::mem::take(&mut self.returned_early) {
-                continue;
-            }
-            if change.is_some() || self.is_armed_at(&here) || self.armed.returns.is_at(&here) {
-                stop = target::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
+            if stop.is_none() {
+                stop = self.armed.untold(&here)?;
             }
         }
         self.charge(first.at.elapsed())?;
@@ -75,15 +73,40 @@ impl Stops<'_, '_, '_, '_> {
         Ok(Stopped { whole: stood_still, not_the_steps })
     }
 
-    fn is_armed_at(&self, stop: &Stop) -> bool {
-        self.armed.probes.iter().any(|probe| probe.at(stop).is_some())
+    /// Collects the hits of a stop. Gives how many there were.
+    fn hits_at(&mut self, stop: &Stop) -> Result<usize> {
+        let mut hits = 0;
+        for index in self.probes_at(stop)? {
+            hits += self.hit(index, stop)?;
+            if self.returned_early {
+                break;
+            }
+        }
+        Ok(hits + self.returned(stop)?)
+    }
+
+    /// Takes in what a stop says of the guest's modules and of its tracer. Gives how much that is.
+    fn changes_at(&mut self, stop: &Stop) -> Result<usize> {
+        let change = self.armed.watch.change_at(stop);
+        if let Some(change) = change {
+            self.armed.module_changed(change, stop, self.journal)?;
+        }
+        let traces = self.armed.hooks.is_tracer(stop);
+        if traces {
+            self.armed.give_up_hooks(self.journal)?;
+        }
+        Ok(usize::from(change.is_some()) + usize::from(traces))
+    }
+
+    /// Whether the guest stands at a breakpoint, one of kdbg's own included.
+    fn is_breakpoint(&self, stop: &Stop) -> bool {
+        self.armed.probes.iter().any(|probe| probe.at(stop).is_some()) || self.armed.is_own(stop)
     }
 
     /// The probes that a stop belongs to: GDB names one, others may share its address.
     fn probes_at(&mut self, stop: &Stop) -> Result<Vec<usize>> {
         let named = stop.breakpoint.and_then(|number| self.index_of(number));
-        let own = self.armed.watch.change_at(stop).is_some() || self.armed.returns.is_at(stop);
-        if named.is_none() && !own {
+        if named.is_none() && !stop.hooked && !self.armed.is_own(stop) && !self.armed.returns.is_watched(stop) {
             let reason = stop.reason.as_deref().unwrap_or("no reason given");
             self.journal.warn(format!("the guest stopped where no probe is ({reason}); it was let run on"));
             return Ok(Vec::new());
@@ -148,10 +171,17 @@ impl Stops<'_, '_, '_, '_> {
         if !matches!(self.armed.probes[index].point, ProbePoint::Return(_)) {
             return self.collect(index, None, stop);
         }
+        let dear = self.armed.dear && !self.has_several_cpus();
         let Armed { gdb, collector, returns, .. } = &mut *self.armed;
         let arguments = collector.arguments(gdb, stop, self.order.cancel)?;
-        returns.entered(gdb, index, arguments, stop, self.order.cancel)?;
+        returns.entered(gdb, index, arguments, dear, stop, self.order.cancel)?;
         Ok(0)
+    }
+
+    /// QEMU 7.2 aborts if a CPU is interrupted on a stack that is watched, after a stop that came together with another's
+    /// (`cpu_check_watchpoint` takes a lock that is taken).
+    fn has_several_cpus(&self) -> bool {
+        self.order.loaded.recipe.guest.cpus > 1
     }
 
     /// The calls that have returned to where GDB stands become hits. Gives how many there were.
@@ -200,6 +230,7 @@ impl Stops<'_, '_, '_, '_> {
             self.journal.warn_once(format!("probe `{}`: a stack is {cut}; what is below it is not known", spec.name));
         }
         hit.altered = self.alter(index, stop)?;
+        self.journal.armed(index, &self.armed.probes[index]);
         self.journal.hit(index, hit)?;
         self.armed.release(index)?;
         self.armed.watch_from(index, stop, self.journal)?;
@@ -211,12 +242,12 @@ impl Stops<'_, '_, '_, '_> {
 
     /// Takes a probe out that has had its hits.
     fn disarm(&mut self, index: usize) -> Result<()> {
-        let Armed { gdb, probes, returns, .. } = &mut *self.armed;
-        for breakpoint in probes[index].breakpoints.drain(..) {
-            breakpoints::delete(gdb, breakpoint.number, self.order.cancel)?;
+        for breakpoint in std::mem::take(&mut self.armed.probes[index].breakpoints) {
+            self.armed.take_out(&breakpoint)?;
         }
-        probes[index].disarmed = true;
-        returns.forget(index);
+        self.armed.probes[index].disarmed = true;
+        let Armed { gdb, returns, .. } = &mut *self.armed;
+        returns.forget(gdb, index, self.order.cancel)?;
         self.journal.disarmed(index);
         Ok(())
     }

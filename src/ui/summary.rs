@@ -5,7 +5,7 @@
 use super::line;
 use super::style::Styles;
 use crate::report::model::{
-    Decoded, ErrorInfo, Frame, Hit, KernelInfo, MachineInfo, Outcome, ProbeResult, Report, StepResult, Var,
+    Decoded, ErrorInfo, Frame, Hit, KernelInfo, MachineInfo, Outcome, ProbeResult, Report, StepResult, StopKind, Var,
 };
 use crate::report::packets;
 use crate::report::path::{altering, in_a_line, place, system_call};
@@ -82,7 +82,8 @@ fn probe_fact(probe: &ProbeResult) -> String {
     let first = first.map_or(String::new(), |place| format!("  {place}"));
     let disarmed = if probe.disarmed { ", then disarmed" } else { "" };
     let locations = plural(probe.locations.len() as u64, "location");
-    format!("{} at {}{first}  {locations}, {}{disarmed}", probe.name, probe.at, plural(probe.hits, "hit"))
+    let cheap = if probe.kind == Some(StopKind::Cheap) { ", cheap stop" } else { "" };
+    format!("{} at {}{first}  {locations}{cheap}, {}{disarmed}", probe.name, probe.at, plural(probe.hits, "hit"))
 }
 
 fn step_fact(step: &StepResult) -> String {

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
 pub(crate) mod builds;
+pub(crate) mod equal;
 pub(crate) mod kernel;
 pub(crate) mod obtain;
 pub(crate) mod packets;

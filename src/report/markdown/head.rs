@@ -153,7 +153,13 @@ fn probe(probe: &ProbeResult) -> [String; 4] {
         .map(|location| {
             let place = place(location.file.as_deref(), location.line).map(|place| format!(" {}", text(&place)));
             let inlined = if location.inlined { " (inlined copy)" } else { "" };
-            format!("{}{} at {}{inlined}", code(&location.symbol), place.unwrap_or_default(), code(&location.address))
+            let cheap = if location.cheap { ", a cheap stop" } else { "" };
+            format!(
+                "{}{} at {}{inlined}{cheap}",
+                code(&location.symbol),
+                place.unwrap_or_default(),
+                code(&location.address)
+            )
         })
         .collect();
     let locations = if locations.is_empty() { "none".to_owned() } else { locations.join("<br>") };

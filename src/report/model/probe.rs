@@ -11,6 +11,9 @@ pub struct ProbeResult {
     pub at: String,
     /// What that resolved to.
     pub locations: Vec<Location>,
+    /// How it stops the guest; none where it never had a place.
+    #[serde(default)]
+    pub kind: Option<StopKind>,
     /// How many hits were collected.
     pub hits: u64,
     /// Whether it reached its limit or its budget and was disarmed: there may have been more.
@@ -36,4 +39,21 @@ pub struct Location {
     pub line: Option<u32>,
     /// Whether this is an inlined copy of the probed function.
     pub inlined: bool,
+    /// Whether the guest stops here in the way that costs little.
+    #[serde(default)]
+    pub cheap: bool,
+}
+
+/// How a probe stops the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopKind {
+    /// At breakpoints.
+    Breakpoint,
+    /// In the way that costs little: a watchpoint on what the function was made to read as it begins.
+    Cheap,
+    /// Some of its places are of one kind, some of the other.
+    Mixed,
+    /// At a watchpoint on what the recipe wants watched.
+    Watchpoint,
 }

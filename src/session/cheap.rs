@@ -1,0 +1,93 @@
+//! Stops that cost little, where they can be had and pay: [hooks](crate::gdb::hooks) in place of breakpoints.
+
+use super::arm::Armed;
+use super::journal::Journal;
+use crate::error::Result;
+use crate::gdb::breakpoints::{self, Breakpoint};
+use crate::gdb::client::Stop;
+use crate::gdb::target;
+use crate::guest::Guest;
+use crate::host::version::Version;
+
+/// From this QEMU on a stop at a breakpoint leaves the translated code alone.
+const CHEAP_BREAKPOINTS: &str = "10.2";
+
+/// Whether a stop at a breakpoint is dear.
+fn are_breakpoints_dear(guest: &mut Guest) -> Result<bool> {
+    let cheap = Version::parse(CHEAP_BREAKPOINTS);
+    Ok(!guest.uses_kvm()? && Version::parse(guest.qemu_version()) < cheap)
+}
+
+impl Armed<'_> {
+    /// Makes stops cheap, those of the probes that get their places later too. The guest stands still.
+    pub(super) fn make_cheap(&mut self, guest: &mut Guest, journal: &mut Journal<'_>) -> Result<()> {
+        self.dear = !self.order.breakpoints && are_breakpoints_dear(guest)?;
+        for index in 0..self.probes.len() {
+            self.cheapen(index)?;
+            journal.armed(index, &self.probes[index]);
+        }
+        Ok(())
+    }
+
+    /// Puts hooks in the place of what can be hooked of a probe.
+    pub(super) fn cheapen(&mut self, index: usize) -> Result<()> {
+        let probe = &mut self.probes[index];
+        let pays = self.dear && !probe.dormancy.disabled;
+        for breakpoint in probe.breakpoints.iter_mut().filter(|_| pays) {
+            let number = breakpoint.number;
+            let (program, cancel) = (&self.collector.program, self.order.cancel);
+            for location in breakpoint.locations.iter_mut().filter(|location| !location.inlined) {
+                let Some(function) = program.entry(&location.address) else { continue };
+                location.cheap = self.hooks.hook(&mut self.gdb, function, number, cancel)?;
+            }
+            breakpoints::disable_hooked(&mut self.gdb, breakpoint, cancel)?;
+        }
+        Ok(())
+    }
+
+    /// Puts breakpoints in the place of a probe's hooks.
+    pub(super) fn make_dear(&mut self, index: usize) -> Result<()> {
+        for breakpoint in &mut self.probes[index].breakpoints {
+            self.hooks.unhook(&mut self.gdb, breakpoint.number, self.order.cancel)?;
+            breakpoints::enable_hooked(&mut self.gdb, breakpoint, self.order.cancel)?;
+            breakpoint.locations.iter_mut().for_each(|location| location.cheap = false);
+        }
+        Ok(())
+    }
+
+    /// A stop that GDB has not told of, if there is one: where the watchpoints of several CPUs are reached together, it tells of
+    /// one only.
+    pub(super) fn untold(&mut self, told: &Stop) -> Result<Option<Stop>> {
+        let cpus = u64::from(self.order.loaded.recipe.guest.cpus);
+        if cpus == 1 || !self.dear {
+            return Ok(None);
+        }
+        for (thread, at) in (1..).zip(target::places(&mut self.gdb, cpus, self.order.cancel)?) {
+            let own = self.hooks.watchpoint_at(at);
+            if own.is_some() {
+                let (address, thread) = (Some(format!("{at:#x}")), Some(thread));
+                return Ok(Some(Stop { own, breakpoint: None, address, thread, written: Vec::new(), ..told.clone() }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a breakpoint out, and the hooks in its place.
+    pub(super) fn take_out(&mut self, breakpoint: &Breakpoint) -> Result<()> {
+        self.hooks.unhook(&mut self.gdb, breakpoint.number, self.order.cancel)?;
+        breakpoints::delete(&mut self.gdb, breakpoint.number, self.order.cancel)
+    }
+
+    /// The guest is about to trace functions by itself: breakpoints take over from the hooks.
+    pub(super) fn give_up_hooks(&mut self, journal: &mut Journal<'_>) -> Result<()> {
+        self.dear = false;
+        self.hooks.give_up(&mut self.gdb, self.order.cancel)?;
+        for index in 0..self.probes.len() {
+            self.make_dear(index)?;
+            journal.armed(index, &self.probes[index]);
+        }
+        let text = "the guest began to trace functions itself: from then on it stopped at breakpoints, which is slower";
+        journal.warn(text);
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! Stops that cost little under TCG: they show what breakpoints show, none is lost, and they get out of the way of the guest's
+//! own tracer. On the kernel of tests/trace.yaml, which can trace its functions, and on a distribution's.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::equal::assert_equal;
+use support::{Place, in_repository, obtain, probes_of_hits, slot};
+
+const LIMIT: Duration = Duration::from_secs(300);
+/// Entries and returns, with conditions and without, of global functions and of one that only its file knows; and what has to be a
+/// breakpoint.
+const PROBES: &str = "probes:
+  - { name: rst, at: tcp_v4_send_reset }
+  - { name: receive, at: tcp_v4_rcv, show: { port: 'skb->len' } }
+  - { name: received, at: 'return: tcp_v4_rcv' }
+  - { name: connect, at: tcp_v4_connect }
+  - { name: connected, at: 'return: tcp_v4_connect' }
+  - { name: again, at: tcp_v4_rcv, when: skb->len > 40, skip: 1 }
+  - { name: never, at: tcp_v4_rcv, when: skb->len > 4000 }
+  - { name: static, at: __tcp_transmit_skb, limit: 2 }
+  - { name: inlined, at: tcp_transmit_skb, limit: 1 }
+  - { name: line, at: 'tcp_v4_send_reset:+21', limit: 1 }
+";
+const STEP: &str = "trigger:
+  - { name: two, run: 'nc 127.0.0.1 9 < /dev/null; nc 127.0.0.1 9 < /dev/null', exit: 1 }
+";
+
+fn traceable() -> String {
+    let recipe = fs::read_to_string(in_repository("tests/trace.yaml")).unwrap();
+    recipe.lines().find(|line| line.starts_with("kernel:")).unwrap().to_string()
+}
+
+fn run(place: &Place, recipe: &Path, more: &[&str]) -> Value {
+    let out = place.out();
+    let _ = fs::remove_dir_all(&out);
+    let line = ["run", recipe.to_str().unwrap(), "--json", "--accel", "tcg", "--out", out.to_str().unwrap()];
+    let ended = place.kdbg(&[&line, more].concat()).wait_within(LIMIT);
+    place.assert_nothing_left();
+    ended.assert_passed()
+}
+
+/// Takes the kinds out of a report, and gives those of the probes.
+fn take_kinds(report: &mut Value) -> Vec<String> {
+    let mut kinds = Vec::new();
+    for probe in report["probes"].as_array_mut().unwrap() {
+        kinds.push(probe.as_object_mut().unwrap().remove("kind").unwrap().as_str().unwrap().to_string());
+        for location in probe["locations"].as_array_mut().unwrap() {
+            location.as_object_mut().unwrap().remove("cheap").unwrap();
+        }
+    }
+    kinds
+}
+
+/// Runs both ways, and compares everything.
+fn both_ways(kernel: &str) {
+    let place = Place::new();
+    let recipe = place.file("both.yaml", &format!("name: test\n{kernel}\n{PROBES}{STEP}"));
+    if obtain::kernel(&recipe, &[]).is_none() {
+        return;
+    }
+    let _slot = slot();
+    let mut cheap = run(&place, &recipe, &[]);
+    let mut plain = run(&place, &recipe, &["--breakpoints"]);
+    let kinds = take_kinds(&mut cheap);
+    assert_eq!(kinds[..8], ["cheap"; 8], "{kinds:?}");
+    assert_eq!(kinds[8..], ["breakpoint"; 2]);
+    assert_eq!(take_kinds(&mut plain), ["breakpoint"; 10]);
+    let probes = probes_of_hits(&cheap);
+    assert_eq!(probes.iter().filter(|name| **name == "received").count(), 4, "{probes:?}");
+    assert!(!probes.contains(&"never"));
+    assert_equal(&cheap, &plain);
+}
+
+#[test]
+fn a_cheap_stop_shows_what_a_breakpoint_shows() {
+    both_ways(&traceable());
+}
+
+#[test]
+fn a_cheap_stop_in_a_distributions_kernel_shows_what_a_breakpoint_shows() {
+    both_ways("kernel: { package: linux-image-cloud-amd64 }");
+}
+
+#[test]
+fn the_guests_own_tracer_finds_functions_as_it_knows_them() {
+    let place = Place::new();
+    let kernel = traceable();
+    let trace = "cd /sys/kernel/tracing; echo tcp_v4_send_reset > set_ftrace_filter; echo function > current_tracer; \
+                 nc 127.0.0.1 9 < /dev/null; grep -c tcp_v4_send_reset trace; echo nop > current_tracer; \
+                 echo > set_ftrace_filter; nc 127.0.0.1 9 < /dev/null";
+    let recipe = place.file(
+        "trace.yaml",
+        &format!(
+            "name: test\n{kernel}\nprobes:\n  - {{ name: rst, at: tcp_v4_send_reset }}\ntrigger:\n  \
+             - {{ name: before, run: nc 127.0.0.1 9 < /dev/null, exit: 1 }}\n  \
+             - {{ name: traced, run: '{trace}', exit: 1 }}\n"
+        ),
+    );
+    obtain::kernel(&recipe, &[]).expect("a kernel of the version that all tests have");
+    let _slot = slot();
+    let report = run(&place, &recipe, &[]);
+    assert_eq!(probes_of_hits(&report), ["rst"; 3]);
+    assert_eq!(report["probes"][0]["kind"], "breakpoint", "of the last hit");
+    let seen = report["trigger"][1]["stdout"].as_str().unwrap();
+    assert!(seen.lines().any(|line| line.parse::<u32>().is_ok_and(|lines| lines > 0)), "the tracer saw it too: {seen}");
+    assert_eq!(report["incidents"], Value::Array(Vec::new()), "a tracer that finds other code than it left says so");
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("the guest began to trace functions itself"), "{warnings}");
+}
+
+#[test]
+fn two_cpus_that_reach_the_same_function_lose_no_hit() {
+    const CONNECTIONS: usize = 40;
+    let place = Place::new();
+    let kernel = traceable();
+    let half = format!("for n in $(seq {}); do nc 127.0.0.1 9 < /dev/null; done", CONNECTIONS / 2);
+    let recipe = place.file(
+        "cpus.yaml",
+        &format!(
+            "name: test\n{kernel}\nguest: {{ cpus: 2 }}\nprobes:\n  - {{ name: rst, at: tcp_v4_send_reset, stack: 3 }}\n  \
+             - {{ name: out, at: 'return: tcp_v4_connect', stack: 3 }}\ntrigger:\n  \
+             - {{ name: load, run: '({half}) & {half}; wait; grep ^Tcp: /proc/net/snmp', timeout: 1m }}\n"
+        ),
+    );
+    obtain::kernel(&recipe, &[]).expect("a kernel of the version that all tests have");
+    let _slot = slot();
+    let report = run(&place, &recipe, &[]);
+    let probes = probes_of_hits(&report);
+    for (probe, kind) in [("rst", "cheap"), ("out", "cheap")] {
+        assert_eq!(probes.iter().filter(|name| **name == probe).count(), CONNECTIONS, "{probe}: {report:#}");
+        let found = report["probes"].as_array().unwrap().iter().find(|found| found["name"] == probe).unwrap();
+        assert_eq!(found["kind"], kind);
+    }
+    let mut cpus: Vec<&Value> = report["hits"].as_array().unwrap().iter().map(|hit| &hit["cpu"]).collect();
+    cpus.sort_by_key(|cpu| cpu.as_u64());
+    cpus.dedup();
+    assert_eq!(cpus, [&Value::from(0), &Value::from(1)], "both have hits");
+    let counts: Vec<&str> = report["trigger"][0]["stdout"].as_str().unwrap().lines().collect();
+    let [names, values] = [counts[counts.len() - 2], counts[counts.len() - 1]].map(|line| line.split(' '));
+    let resets = names.zip(values).find(|(name, _)| *name == "OutRsts").unwrap().1;
+    assert_eq!(resets, CONNECTIONS.to_string(), "the guest has counted as many");
+}
