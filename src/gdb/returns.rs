@@ -63,12 +63,8 @@ impl Returns {
             place.insert(type_of(gdb, probe, stop, cancel)?);
         }
         let watchpoint = if dear { watch(gdb, stack - WORD, cancel)? } else { None };
-        if watchpoint.is_none()
-            && let Entry::Vacant(place) = self.breakpoints.entry(site)
-        {
-            let values = gdb.must(&format!("-break-insert *{site:#x}"), cancel)?;
-            let breakpoint = values.tuple("bkpt").and_then(|values| values.number("number"));
-            place.insert(breakpoint.ok_or_else(|| Error::debugger("GDB gave a breakpoint no number"))?);
+        if watchpoint.is_none() {
+            self.wait_at(gdb, site, cancel)?;
         }
         self.calls.push(Call { probe, arguments, site, stack, watchpoint });
         Ok(())
@@ -89,8 +85,8 @@ impl Returns {
     /// # Errors
     /// GDB failed.
     pub fn returned(&mut self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Vec<Call>> {
-        let stands = self.is_at(stop) || self.is_watched(stop);
-        let Some(site) = address(stop).filter(|_| stands) else { return Ok(Vec::new()) };
+        let is_site = |at: &u64| self.calls.iter().any(|call| call.site == *at);
+        let Some(site) = address(stop).filter(|at| is_site(at) || self.is_watched(stop)) else { return Ok(Vec::new()) };
         let Some(stack) = ask(gdb, stop, "(unsigned long)$rsp", cancel)?.value().and_then(number) else {
             return Ok(Vec::new());
         };
@@ -99,7 +95,30 @@ impl Returns {
             .partition(|call: &Call| call.site == site && call.stack == stack);
         self.calls = waiting;
         self.wait_no_more(gdb, &returned, cancel)?;
+        self.watch_no_more(gdb, stop, cancel)?;
         Ok(returned)
+    }
+
+    /// The word that is watched for a call was touched by something else than its return: a breakpoint waits for it from now on. The
+    /// stack may have been given to another task, and QEMU 7.2 aborts where an interrupt pushes to what is watched.
+    fn watch_no_more(&mut self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<()> {
+        let touched = self.calls.iter_mut().find(|call| call.watchpoint.is_some() && call.watchpoint == stop.own);
+        let Some(call) = touched else { return Ok(()) };
+        let (site, watchpoint) = (call.site, call.watchpoint.take());
+        if let Some(number) = watchpoint {
+            gdb.must(&format!("-break-delete {number}"), cancel)?;
+        }
+        self.wait_at(gdb, site, cancel)
+    }
+
+    /// Has GDB stop where a call returns to.
+    fn wait_at(&mut self, gdb: &mut Gdb, site: u64, cancel: &Cancel) -> Result<()> {
+        if let Entry::Vacant(place) = self.breakpoints.entry(site) {
+            let values = gdb.must(&format!("-break-insert *{site:#x}"), cancel)?;
+            let breakpoint = values.tuple("bkpt").and_then(|values| values.number("number"));
+            place.insert(breakpoint.ok_or_else(|| Error::debugger("GDB gave a breakpoint no number"))?);
+        }
+        Ok(())
     }
 
     /// Deletes what has waited for these calls, and waits for no other.

@@ -38,6 +38,15 @@ pub fn places(gdb: &mut Gdb, cpus: u64, cancel: &Cancel) -> Result<Vec<u64>> {
     Ok(answers.iter().map(|answer| answer.value().and_then(number).unwrap_or_default()).collect())
 }
 
+/// Where the CPU of a stop stands now.
+///
+/// # Errors
+/// GDB failed.
+pub fn place(gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<String>> {
+    let answer = gdb.ask(&command::evaluate_at(stop.thread.unwrap_or(1), 0, "(unsigned long)$pc"), cancel)?;
+    Ok(answer.value().and_then(number).map(|at| format!("{at:#x}")))
+}
+
 /// A step that executes nothing is tried again this often. A `rep` instruction, whose every round leaves the program
 /// counter where it is, is left to GDB after that.
 const STEPS: u32 = 16;

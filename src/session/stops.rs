@@ -79,7 +79,9 @@ impl Stops<'_, '_, '_, '_> {
         for index in self.probes_at(stop)? {
             hits += self.hit(index, stop)?;
             if self.returned_early {
-                break;
+                // The guest stands where the call returns to.
+                let address = target::place(&mut self.armed.gdb, stop, self.order.cancel)?;
+                return Ok(hits + self.returned(&Stop { address, own: None, hooked: false, ..stop.clone() })?);
             }
         }
         Ok(hits + self.returned(stop)?)
