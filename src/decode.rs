@@ -11,6 +11,7 @@ mod follow;
 mod object;
 mod packet;
 mod sock;
+pub mod syscall;
 mod task;
 
 use std::collections::BTreeMap;

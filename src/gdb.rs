@@ -26,6 +26,7 @@ mod stack;
 pub mod stop;
 mod storage;
 pub mod symbols;
+mod syscall;
 pub mod target;
 mod types;
 mod variables;

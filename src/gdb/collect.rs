@@ -12,6 +12,7 @@ use super::mi::number;
 use super::objects;
 use super::program::{Place, Program};
 use super::stack::{Piece, Reader, Stack};
+use super::syscall;
 use super::types::Types;
 use super::variables;
 use crate::decode::Follower;
@@ -238,7 +239,8 @@ impl<'a> Collector<'a> {
         let answers: Vec<(&String, Answer)> = probe.show.keys().zip(answers).collect();
         answers.iter().for_each(|(name, answer)| self.complain(&probe.name, "show", name, answer));
         let shown = answers.into_iter().map(|(name, answer)| shown(name, answer)).collect();
-        let Stack { mut frames, cut } = self.stacks.read(gdb, &self.program, innermost, &list, cancel)?;
+        let Stack { mut frames, cut, called, interrupted } =
+            self.stacks.read(gdb, &self.program, innermost, &list, cancel)?;
         if let (Some(place), Some(frame)) = (entry, frames.first_mut().filter(|frame| frame.offset == Some(0))) {
             (frame.file, frame.line) = (Some(place.file.clone()), Some(place.line));
         }
@@ -248,6 +250,7 @@ impl<'a> Collector<'a> {
         let of_call = returned.into_iter().chain(arguments).map(|var| (var.name.clone(), var));
         let variables = of_call.chain(objects::variables(&frames));
         let decoded = objects::decode(gdb, &self.layouts, &mut self.packets, &function, variables, cancel)?;
+        let syscall = called.map(|called| syscall::read(gdb, &frames, &called, cancel)).transpose()?.flatten();
         Ok(Hit {
             index,
             probe: probe.name.clone(),
@@ -255,6 +258,8 @@ impl<'a> Collector<'a> {
             task: task(&facts),
             context: facts[3].value().and_then(number_or_negative).map(context),
             jiffies: facts[4].value().and_then(number),
+            syscall,
+            interrupted,
             frames,
             cut,
             shown,

@@ -30,7 +30,8 @@ pub(super) fn write(gdb: &mut Gdb, address: u64, bytes: &[u8], cancel: &Cancel) 
     gdb.must(&format!("-data-write-memory-bytes {address:#x} {hex}"), cancel).map(drop)
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+/// Bytes as GDB writes them.
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks_exact(2);
     digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

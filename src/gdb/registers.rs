@@ -2,6 +2,7 @@
 
 use super::client::Gdb;
 use super::command::evaluate_at;
+use super::memory::unhex;
 use super::mi::number;
 use super::variables::KERNEL_HALF;
 use crate::error::{Error, Result};
@@ -103,6 +104,31 @@ pub(super) fn interrupted(gdb: &mut Gdb, scope: Scope, cancel: &Cancel) -> Resul
     let user = code.is_some_and(|code| USER_CODE.contains(&code));
     let plausible = user || (code == Some(KERNEL_CODE) && values[RSP].is_some_and(is_stack));
     Ok(Some(Registers { values, user }).filter(|_| plausible && values.iter().all(Option::is_some)))
+}
+
+/// What a program called the kernel with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Called {
+    /// The registers of the arguments, in the order of a system call.
+    pub(super) arguments: [u64; 6],
+}
+
+/// The registers that a system call has left on the stack, at whose entry the frame is; none if what is there cannot be that.
+///
+/// # Errors
+/// GDB failed.
+pub(super) fn called(gdb: &mut Gdb, scope: Scope, cancel: &Cancel) -> Result<Option<Called>> {
+    /// `rdi`, `rsi`, `rdx`, `r10`, `r8`, `r9` (arch/x86/entry/entry_64.S).
+    const ARGUMENTS: [usize; 6] = [14, 13, 12, 7, 9, 8];
+    let Scope { thread, frame, .. } = scope;
+    let command = format!("-data-read-memory-bytes --thread {thread} --frame {frame} $rsp {}", 8 * (CODE + 1));
+    let Ok(answer) = gdb.ask(&command, cancel)?.ok() else { return Ok(None) };
+    let memory = answer.tuples("memory");
+    let contents = memory.first().and_then(|memory| memory.text("contents"));
+    let Some(bytes) = contents.and_then(unhex) else { return Ok(None) };
+    let word = |at: usize| Some(u64::from_le_bytes(bytes.get(8 * at..8 * at + 8)?.try_into().ok()?));
+    let user = word(CODE).is_some_and(|code| USER_CODE.contains(&code));
+    Ok(Some(Called { arguments: ARGUMENTS.map(|at| word(at).unwrap_or_default()) }).filter(|_| user))
 }
 
 /// The registers of the frame as they were before it went on the interrupt stack, whose top this CPU has in the per-CPU

@@ -6,6 +6,8 @@
 //! interrupted. In both, GDB gets the registers of that moment for as long as it lists the frames from there on, and then
 //! the CPU's own again. Everything is read while the guest stands still.
 
+mod ends;
+
 use std::collections::BTreeMap;
 
 use super::answer::Answer;
@@ -13,31 +15,17 @@ use super::client::Gdb;
 use super::command::console_at;
 use super::mi::{Values, number};
 use super::program::Program;
-use super::registers::{self, Registers, Scope};
+use super::registers::{self, Called, Registers, Scope};
 use super::storage::Storage;
 use super::types::{At, Types, places};
-use super::variables::{self, KERNEL_HALF, RawVariable};
+use super::variables::{self, RawVariable};
 use crate::error::Result;
 use crate::event::Cancel;
-use crate::report::model::{Frame, Var, Why};
+use crate::report::model::{Frame, Interrupted, Var, Why};
+use ends::{INTERRUPT, OUTERMOST, SYSTEM_CALL, said, within_kernel};
 
 /// How often a stack is taken up again at most: a task, a softirq, an interrupt, an exception, an NMI.
 const PIECES: usize = 8;
-
-/// How the names of functions begin that nothing in the kernel has called: entries from user space, and where tasks and
-/// CPUs begin.
-const OUTERMOST: [&str; 8] = [
-    "entry_",
-    "ret_from_fork",
-    "secondary_startup_64",
-    "common_startup_64",
-    "startup_64",
-    "start_kernel",
-    "x86_64_start_",
-    "xen_start_kernel",
-];
-/// How the names of the entries of interrupts and exceptions begin. They may have interrupted the kernel.
-const INTERRUPT: &str = "asm_";
 
 /// A stack as far as it could be followed.
 #[derive(Debug, Default)]
@@ -46,6 +34,10 @@ pub(super) struct Stack {
     pub(super) frames: Vec<Frame>,
     /// Why it ends before the kernel's entry, if it does.
     pub(super) cut: Option<String>,
+    /// What the system call at its root was called with.
+    pub(super) called: Option<Called>,
+    /// What the innermost interrupt or exception on it has interrupted.
+    pub(super) interrupted: Option<Interrupted>,
 }
 
 /// Frames that GDB unwinds from one set of registers.
@@ -186,12 +178,18 @@ impl Reader {
         let last = frames.last().map(|frame| frame.symbol.clone());
         stack.frames.extend(frames);
         let Some(last) = last else { return Ok(End::Cut("GDB names no frame below")) };
+        let scope = piece.scope(raw.len() - 1);
         if OUTERMOST.iter().any(|name| last.starts_with(name)) {
+            if last == SYSTEM_CALL {
+                stack.called = registers::called(gdb, scope, cancel)?;
+            }
             return Ok(End::Outermost);
         }
-        let scope = piece.scope(raw.len() - 1);
         if last.starts_with(INTERRUPT) {
-            return Ok(match registers::interrupted(gdb, scope, cancel)? {
+            let interrupted = registers::interrupted(gdb, scope, cancel)?;
+            let what = interrupted.as_ref().map(|registers| said(program, &last, registers));
+            stack.interrupted = stack.interrupted.take().or(what);
+            return Ok(match interrupted {
                 Some(interrupted) if interrupted.is_user() => End::Outermost,
                 Some(_) if raw.len() >= piece.limit => End::Enough,
                 Some(registers) if program.symbols.containing(registers.rip()).is_some() => {
@@ -317,21 +315,6 @@ fn cut(end: &End, frames: &[Frame]) -> Option<String> {
     Some(format!("cut at {at}: {why}"))
 }
 
-/// Without what GDB makes up past the kernel's entry: assembler code has no debug information to unwind by.
-fn within_kernel(mut raw: Vec<&Values>) -> Vec<&Values> {
-    let is_entry = |frame: &&Values| {
-        let name = frame.text("func").unwrap_or_default();
-        name.starts_with(INTERRUPT) || OUTERMOST.iter().any(|entry| name.starts_with(entry))
-    };
-    if let Some(entry) = raw.iter().position(is_entry) {
-        raw.truncate(entry + 1);
-    }
-    while raw.last().is_some_and(|frame| frame.number("addr").is_none_or(|address| address < KERNEL_HALF)) {
-        raw.pop();
-    }
-    raw
-}
-
 fn frame(program: &Program<'_>, level: usize, values: &Values, inlined: bool, variables: &[RawVariable]) -> Frame {
     let address = values.number("addr").unwrap_or_default();
     let symbol = values.text("func").unwrap_or("??").to_string();
@@ -368,26 +351,7 @@ fn place(frame: &Frame) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mi;
     use super::*;
-
-    fn kept(frames: &[(&str, u64)]) -> usize {
-        let frame = |(name, address): &(&str, u64)| format!("frame={{addr=\"{address:#x}\",func=\"{name}\"}}");
-        let list = frames.iter().map(frame).collect::<Vec<_>>().join(",");
-        match mi::parse(&format!("^done,stack=[{list}]")).unwrap() {
-            mi::Record::Result { values, .. } => within_kernel(values.tuples("stack")).len(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_gdb_makes_up_past_an_entry_is_no_frame() {
-        let high = KERNEL_HALF + 0x1000;
-        assert_eq!(kept(&[("do_syscall_64", high), ("entry_SYSCALL_64", high), ("init_net", high)]), 2);
-        assert_eq!(kept(&[("common_interrupt", high), ("asm_common_interrupt", high), ("??", high)]), 2);
-        assert_eq!(kept(&[("start_kernel", high), ("??", 0)]), 1);
-        assert_eq!(kept(&[("do_softirq", high), ("__local_bh_enable_ip", high)]), 2);
-    }
 
     #[test]
     fn a_cut_stack_says_where_and_one_that_was_long_enough_says_nothing() {

@@ -112,6 +112,16 @@ pub(crate) fn hit(index: u64) -> Hit {
         task: Task { comm: Some("nc".into()), pid: Some(61), tgid: Some(61) },
         context: Some(Context::Softirq),
         jiffies: Some(4_294_937_541),
+        syscall: Some(Syscall {
+            name: "connect".into(),
+            args: vec![
+                var("fd", "int", "3"),
+                var("uservaddr", "struct sockaddr *", "127.0.0.1:9"),
+                var("addrlen", "int", "16"),
+            ],
+            text: "connect(3, 127.0.0.1:9)".into(),
+        }),
+        interrupted: None,
         frames: stack(),
         cut: None,
         shown: vec![var("source port", "unsigned short", "47918")],

@@ -19,6 +19,9 @@ const TIME_WORDS: [&str; 7] = ["expires", "ns", "seq", "isn", "tsval", "tsecr", 
 /// What of a decoded object the kernel makes of the time.
 const DECODED: [&str; 9] = ["seq", "ack", "snd_una", "snd_nxt", "rcv_nxt", "srtt", "ip id", "pid", "tgid"];
 
+/// Names of arguments that are processes' numbers.
+const NUMBERED: [&str; 4] = ["pid", "tgid", "upid", "which"];
+
 /// The places whose values differ from run to run, in the order of the report.
 pub fn pointers(report: &Report) -> Vec<String> {
     let mut places = Vec::new();
@@ -37,6 +40,7 @@ pub fn pointers(report: &Report) -> Vec<String> {
 }
 
 fn of_hit(hit: &Hit, at: &str, places: &mut Vec<String>) {
+    of_roots(hit, at, places);
     let mut of_vars = |vars: &[Var], at: String| {
         let marked = vars.iter().enumerate().filter(|(_, var)| is_volatile(var, hit.jiffies));
         places.extend(marked.map(|(index, _)| format!("{at}/{index}/value")));
@@ -75,6 +79,18 @@ fn of_hit(hit: &Hit, at: &str, places: &mut Vec<String>) {
     }
     // When the kernel starts a worker, which takes the next number, depends on the host's time.
     places.extend(["task/pid", "task/tgid", "jiffies", "cost"].map(|name| format!("{at}/{name}")));
+}
+
+/// Of the system call and the interrupt that a stack began with.
+fn of_roots(hit: &Hit, at: &str, places: &mut Vec<String>) {
+    if let Some(call) = &hit.syscall {
+        let chosen = |var: &Var| var.value.as_deref().is_some_and(has_chosen_port);
+        let marked = |var: &Var| NUMBERED.contains(&var.name.as_str()) || chosen(var);
+        let args = call.args.iter().enumerate().filter(|(_, var)| marked(var));
+        places.extend(args.map(|(index, _)| format!("{at}/syscall/args/{index}/value")));
+        places.extend(call.args.iter().any(marked).then(|| format!("{at}/syscall/text")));
+    }
+    places.extend(hit.interrupted.as_ref().map(|_| format!("{at}/interrupted")));
 }
 
 fn is_volatile(var: &Var, jiffies: Option<u64>) -> bool {

@@ -156,7 +156,7 @@ fn first_hit(styles: &Styles, hit: &Hit) -> Vec<String> {
     let functions = top.iter().map(|frame| function(frame).chars().count()).max().unwrap_or(0);
     let places = top.iter().map(|frame| line::frame_place(frame).chars().count()).max().unwrap_or(0);
     lines.extend(top.iter().map(|frame| stack_line(styles, frame, functions, places)));
-    lines.extend(rest_of_stack(styles, &hit.frames));
+    lines.extend(rest_of_stack(styles, hit));
     lines
 }
 
@@ -202,10 +202,12 @@ fn values(frame: &Frame) -> String {
 }
 
 /// `…  19 more: ip_rcv ← … ← __x64_sys_connect`, and the system call it began with.
-fn rest_of_stack(styles: &Styles, frames: &[Frame]) -> Vec<String> {
+fn rest_of_stack(styles: &Styles, hit: &Hit) -> Vec<String> {
+    let frames = &hit.frames;
     let Some(rest) = frames.get(FRAMES..).filter(|rest| !rest.is_empty()) else { return vec![] };
     let path = printable(&in_a_line(rest, 6));
-    let call = system_call(frames).map(|call| aside(&format!("inside the system call {call}")));
+    let call = hit.syscall.as_ref().map(|call| call.text.as_str()).or_else(|| system_call(frames));
+    let call = call.map(|call| aside(&format!("inside the system call {call}")));
     let more = format!("      …  {} more: {path}", rest.len());
     std::iter::once(styles.quiet.apply_to(more).to_string()).chain(call).collect()
 }

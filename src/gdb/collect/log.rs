@@ -68,6 +68,8 @@ impl Collector<'_> {
             task: task(&facts),
             context: facts[3].value().and_then(number_or_negative).map(context),
             jiffies: facts[4].value().and_then(number),
+            syscall: None,
+            interrupted: None,
             frames: Vec::new(),
             cut: None,
             message: Some(text.collect()),

@@ -9,7 +9,7 @@ use super::Sources;
 use super::escape::{code, html, red, text};
 use super::frames;
 use super::page::Page;
-use crate::report::model::{Context, Decoded, Hit, Report, Var};
+use crate::report::model::{Context, Decoded, Hit, Interrupted, Report, Var};
 use crate::report::path::{first_of_path, in_a_line, system_call};
 use crate::report::text::{plural, shorten};
 use crate::report::value;
@@ -106,8 +106,9 @@ fn write_hit(page: &mut Page, hit: &Hit, same_as: Option<u64>, sources: &dyn Sou
 /// The sentence about who was stopped.
 fn who(hit: &Hit) -> String {
     let (task, cpu) = (task(hit), hit.cpu);
-    let during =
-        system_call(&hit.frames).map_or(String::new(), |call| format!(", inside the system call **{}**", text(call)));
+    let call = hit.syscall.as_ref().map(|call| call.text.as_str()).or_else(|| system_call(&hit.frames));
+    let during = call.map_or(String::new(), |call| format!(", inside the system call **{}**", text(call)));
+    let during = format!("{during}{}", hit.interrupted.as_ref().map_or(String::new(), interrupted));
     let doing = match hit.context {
         Some(Context::Process) => format!("{task} was running on CPU {cpu} in its own (process) context{during}"),
         Some(Context::Softirq) => format!("CPU {cpu} was serving a **softirq** on top of {task}{during}"),
@@ -119,6 +120,16 @@ fn who(hit: &Hit) -> String {
     };
     let when = hit.jiffies.map_or(String::new(), |jiffies| format!(" at jiffies {jiffies}"));
     format!("Probe {} stopped the guest{when}: {doing}.", code(&hit.probe))
+}
+
+/// What was interrupted, and by what.
+fn interrupted(what: &Interrupted) -> String {
+    let place = match (&what.symbol, what.user) {
+        (Some(function), _) => code(function),
+        (None, true) => format!("the program at {}", code(&what.address)),
+        (None, false) => format!("the kernel at {}", code(&what.address)),
+    };
+    format!(", after {} had interrupted {place}", code(&what.entry))
 }
 
 /// `nc` (pid 61, thread of 60).

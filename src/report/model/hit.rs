@@ -47,6 +47,12 @@ pub struct Hit {
     pub context: Option<Context>,
     /// The kernel's `jiffies`; none when it could not be read. Volatile.
     pub jiffies: Option<u64>,
+    /// The system call that the stack began with; none where it did not begin with one, or is not whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syscall: Option<Syscall>,
+    /// What the innermost interrupt or exception on the stack has interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted: Option<Interrupted>,
     /// The stack, innermost frame first.
     pub frames: Vec<Frame>,
     /// Where and why the stack could not be followed to the kernel's entry; none when it was, or when the probe wanted no
@@ -73,6 +79,30 @@ pub struct Hit {
     pub altered: Vec<Altered>,
     /// What the hit cost. Volatile.
     pub cost: Cost,
+}
+
+/// A system call on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syscall {
+    /// `connect`.
+    pub name: String,
+    /// Its arguments, as the program gave them. Where neither names nor types are known, by their numbers.
+    pub args: Vec<Var>,
+    /// As a person would write it: `connect(3, 127.0.0.1:9)`.
+    pub text: String,
+}
+
+/// What an interrupt or exception has interrupted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupted {
+    /// The kernel's entry that it came by, like `asm_sysvec_apic_timer_interrupt`.
+    pub entry: String,
+    /// Whether it was a program, and not the kernel.
+    pub user: bool,
+    /// Where, in hexadecimal with `0x`.
+    pub address: String,
+    /// The kernel's function there.
+    pub symbol: Option<String>,
 }
 
 /// The current task of a hit.
