@@ -71,11 +71,9 @@ fn a_segment_above_the_window_goes_around_nat_and_the_router_resets_the_connecti
         assert_eq!((code, failed(&report)), (0, Vec::new()), "{kernel}");
         let hits = report["hits"].as_array().unwrap();
         let probes: Vec<&str> = hits.iter().map(|hit| hit["probe"].as_str().unwrap()).collect();
-        assert_eq!(probes, ["window", "verdict", "rst", "window", "verdict", "rst"], "{kernel}");
-        let reason = hits[0]["frames"][0]["args"].as_array().unwrap().iter().find(|arg| arg["name"] == "fmt").unwrap();
-        assert!(reason["value"].as_str().unwrap().contains("SEQ is over upper bound"), "{reason}");
+        assert_eq!(probes, ["verdict", "rst", "verdict", "rst"], "{kernel}");
         let decoded = hits[0]["decoded"].as_array().unwrap();
-        let ct = decoded.iter().find(|object| object["expression"] == "ct").unwrap();
+        let ct = decoded.iter().find(|object| object["kind"] == "nf_conn").unwrap();
         let says = ct["summary"].as_str().unwrap();
         assert!(says.starts_with("TCP TCP_CONNTRACK_ESTABLISHED 172.17.0.2:"), "{kernel}: {says}");
         assert!(says.contains(" → 10.9.0.2:9000, answers 10.9.0.2:9000 → 10.9.0.1:"), "{kernel}: {says}");

@@ -273,7 +273,7 @@ fn compare_on(kernel: &str) {
     let _slot = slot();
     let plain = second_look::attend(&place, Path::new(built["vmlinux"].as_str().unwrap()), &script());
     let ended = place
-        .kdbg(&["run", "test.yaml", "--kernel", kernel, "--accel", "tcg", "--out", "out", "--json"])
+        .kdbg(&["run", "test.yaml", "--kernel", kernel, "--accel", "tcg", "--breakpoints", "--out", "out", "--json"])
         .wait_within(LIMIT);
     let mut report = ended.assert_passed();
     let (printed, seen) = plain.join().unwrap();

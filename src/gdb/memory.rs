@@ -3,14 +3,19 @@
 use std::fmt::Write;
 
 use super::client::Gdb;
+use super::variables::KERNEL_HALF;
 use crate::error::Result;
 use crate::event::Cancel;
 
-/// So many bytes; none where they cannot be read.
+/// So many bytes of the kernel's; none where they cannot be read, or are a program's: GDB 13 dies of this command there, since it
+/// wants to allocate all that lies between two regions.
 ///
 /// # Errors
 /// GDB failed.
 pub(super) fn read(gdb: &mut Gdb, address: u64, size: u64, cancel: &Cancel) -> Result<Option<Vec<u8>>> {
+    if address < KERNEL_HALF {
+        return Ok(None);
+    }
     let answer = gdb.ask(&format!("-data-read-memory-bytes {address:#x} {size}"), cancel)?;
     let Ok(values) = answer.ok() else { return Ok(None) };
     let memory = values.tuples("memory");

@@ -14,8 +14,7 @@ use crate::report::path::{plain_symbol, system_call};
 /// How the parts of a system call begin that have its parameters, the one with their types first.
 const PARTS: [&str; 2] = ["__do_sys_", "__se_sys_"];
 
-/// A program's memory, as GDB reads it while the program's task is the current one. GDB takes what lies outside the regions
-/// that it was told for none, but for these moments.
+/// A program's memory, as GDB reads it while the program's task is the current one.
 struct Program<'a> {
     gdb: &'a mut Gdb,
     cancel: &'a Cancel,
@@ -24,20 +23,14 @@ struct Program<'a> {
 
 impl Memory for Program<'_> {
     fn read(&mut self, address: u64, size: u64) -> Option<Vec<u8>> {
-        let commands = [
-            "-gdb-set mem inaccessible-by-default off".to_string(),
-            // Not `-data-read-memory-bytes`: for memory in no region, GDB 13 wants to allocate all of the address space.
-            format!("-data-read-memory {address:#x} x 1 1 {size}"),
-            "-gdb-set mem inaccessible-by-default on".to_string(),
-        ];
-        let mut answers = match self.gdb.batch(&commands, self.cancel) {
-            Ok(answers) => answers,
+        // Not `-data-read-memory-bytes`: for memory in no region, GDB 13 wants to allocate all of the address space.
+        let answer = match self.gdb.ask(&format!("-data-read-memory {address:#x} x 1 1 {size}"), self.cancel) {
+            Ok(answer) => answer.ok().ok()?,
             Err(error) => {
                 self.failed = Err(error);
                 return None;
             }
         };
-        let answer = answers.swap_remove(1).ok().ok()?;
         let memory = answer.tuples("memory");
         let Some(Value::List(data)) = memory.first()?.get("data") else { return None };
         let byte = |value: &Value| match value {
