@@ -10,6 +10,7 @@ pub mod client;
 pub mod collect;
 mod command;
 mod condition;
+mod cpu;
 pub mod group;
 pub mod hooks;
 pub mod lines;

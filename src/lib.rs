@@ -33,6 +33,7 @@
 //! | [`process`] | every child: supervised, in a group of its own, ended for sure |
 //! | [`event`] | what screens may learn, as one enum; the flag that asks every wait to end |
 //! | [`decode`] | what sockets, packets, connections and other objects of the kernel say |
+//! | [`memory`] | the memory of a guest that stands still, read in QEMU's process |
 //! | [`report`] | `report.json` as types, expectations, `report.md` |
 //! | [`layout`] | where the members of a kernel's structures are |
 //! | [`recipe`] | YAML → a checked recipe, or errors that point at a line; what a probe and an expression may say |
@@ -72,6 +73,7 @@ pub mod guest;
 pub mod host;
 pub mod kernel;
 pub mod layout;
+pub mod memory;
 pub mod package;
 pub mod process;
 pub mod recipe;

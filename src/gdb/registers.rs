@@ -38,6 +38,11 @@ const USER_CODE: [u64; 2] = [0x33, 0x23];
 /// The kernel's interrupt stacks are as large as this.
 const STACK_SIZE: u64 = 0x4000;
 
+/// GDB's names of the general registers, in the order that they are kept in.
+pub(super) fn names() -> [&'static str; REGISTERS.len()] {
+    REGISTERS.map(|(name, _)| name)
+}
+
 /// A frame of a virtual CPU.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scope {
