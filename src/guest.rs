@@ -12,6 +12,7 @@ pub mod console;
 pub mod image;
 pub mod machine;
 pub mod qmp;
+mod ram;
 mod sockets;
 mod supervise;
 pub mod template;
@@ -32,7 +33,7 @@ use agent::{Demux, Piece, Said};
 use client::Client;
 use console::Log;
 use console::incident::Seen;
-use machine::{Machine, Port, Sockets};
+use machine::{Machine, Memory, Port, Sockets};
 use qmp::Qmp;
 use sockets::{accept, listen, socket_folder, timed_out};
 pub use supervise::without_console;
@@ -86,6 +87,8 @@ pub struct Guest {
     console: Log,
     messages: Log,
     sockets: tempfile::TempDir,
+    memory: Memory,
+    memory_mib: u32,
     /// The number of the next port that the guest can be given.
     free_port: u32,
 }
@@ -145,6 +148,8 @@ impl Guest {
             console,
             messages,
             sockets: folder,
+            memory: machine.memory.clone(),
+            memory_mib: machine.memory_mib,
             free_port: Port::FREE,
         })
     }

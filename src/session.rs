@@ -141,6 +141,7 @@ fn play(
     journal.timed("capture_ms", |_| capture.begin(guest))?;
     journal.timed("arm_ms", |journal| {
         target::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
+        armed.collector.connected(&mut armed.gdb, guest.ram(), order.cancel)?;
         armed.take_loaded(journal)?;
         armed.watch_globals(journal)?;
         armed.make_cheap(guest, journal)?;

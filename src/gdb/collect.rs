@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::answer::Answer;
 use super::client::{Gdb, Stop};
 use super::command;
+use super::memory::{Direct, Still};
 use super::mi::number;
 use super::objects;
 use super::program::{Place, Program};
@@ -19,6 +20,7 @@ use crate::decode::Follower;
 use crate::error::Result;
 use crate::event::{Cancel, millis};
 use crate::layout::Layouts;
+use crate::memory::Ram;
 use crate::recipe::types::ProbeSpec;
 use crate::report::model::{Changed, Context, Cost, Frame, Hit, Task, Var};
 
@@ -131,6 +133,7 @@ pub struct Collector<'a> {
     layouts: Layouts,
     per_cpu: PerCpu,
     stacks: Reader,
+    direct: Direct,
     /// Which packets are the same one.
     packets: Follower,
     complained: BTreeSet<(String, String)>,
@@ -147,6 +150,7 @@ impl<'a> Collector<'a> {
             layouts,
             per_cpu: PerCpu::default(),
             stacks,
+            direct: Direct::default(),
             packets: Follower::default(),
             complained: BTreeSet::new(),
             complaints: Vec::new(),
@@ -164,6 +168,15 @@ impl<'a> Collector<'a> {
         }
         self.per_cpu = PerCpu::find(gdb, cancel)?;
         self.stacks.interrupt_stack = self.per_cpu.interrupt_stack;
+        Ok(())
+    }
+
+    /// GDB is connected to a guest, whose memory this is, if it can be read without GDB.
+    ///
+    /// # Errors
+    /// GDB failed.
+    pub fn connected(&mut self, gdb: &mut Gdb, ram: Option<Ram>, cancel: &Cancel) -> Result<()> {
+        self.direct = Direct::new(gdb, ram, cancel)?;
         Ok(())
     }
 
@@ -232,10 +245,15 @@ impl<'a> Collector<'a> {
         let facts = self.fact_expressions(cpu);
         let mut commands = vec![innermost.list()];
         commands.extend(facts.iter().map(|fact| evaluate(thread, fact.as_deref().unwrap_or("0/0"))));
+        let registers = self.direct.command(thread);
+        let asks_registers = registers.is_some();
+        commands.extend(registers);
         commands.extend(probe.show.values().map(|expression| evaluate(thread, expression)));
         let mut answers = gdb.batch(&commands, cancel)?.into_iter();
         let list = answers.next().map(Answer::ok).and_then(std::result::Result::ok).unwrap_or_default();
         let facts: Vec<Answer> = answers.by_ref().take(facts.len()).collect();
+        let registers = answers.by_ref().take(usize::from(asks_registers)).next().and_then(|answer| answer.ok().ok());
+        let registers = registers.and_then(|values| self.direct.cpu(&values));
         let answers: Vec<(&String, Answer)> = probe.show.keys().zip(answers).collect();
         answers.iter().for_each(|(name, answer)| self.complain(&probe.name, "show", name, answer));
         let shown = answers.into_iter().map(|(name, answer)| shown(name, answer)).collect();
@@ -249,8 +267,11 @@ impl<'a> Collector<'a> {
         let arguments = call.map_or(&[][..], |call| call.arguments);
         let of_call = returned.into_iter().chain(arguments).map(|var| (var.name.clone(), var));
         let variables = of_call.chain(objects::variables(&frames));
-        let decoded = objects::decode(gdb, &self.layouts, &mut self.packets, &function, variables, cancel)?;
-        let syscall = called.map(|called| syscall::read(gdb, &frames, &called, cancel)).transpose()?.flatten();
+        let seen = registers.map(|registers| self.direct.seen_by(&registers, gdb, cancel)).transpose()?.flatten();
+        let mut memory = Still::new(seen, gdb, cancel);
+        let decoded = objects::decode(&mut memory, &self.layouts, &mut self.packets, &function, variables);
+        let syscall = called.and_then(|called| syscall::read(&mut memory, &frames, &called));
+        memory.end()?;
         Ok(Hit {
             index,
             probe: probe.name.clone(),

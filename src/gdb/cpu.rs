@@ -2,7 +2,7 @@
 
 use super::client::Gdb;
 use super::mi::{Values, number};
-use super::registers::names;
+use super::registers::{RSP, names};
 use crate::error::Result;
 use crate::event::Cancel;
 
@@ -19,6 +19,13 @@ pub(super) struct Cpu {
     /// Where the page tables are, and whether there are [five levels](crate::memory::paging::Tables::of) of them.
     pub(super) cr3: u64,
     pub(super) cr4: u64,
+}
+
+impl Cpu {
+    /// The stack pointer.
+    pub(super) fn rsp(&self) -> u64 {
+        self.general[RSP]
+    }
 }
 
 /// GDB's numbers of these registers, in the same order. They stay as they are while GDB is connected.
@@ -62,15 +69,6 @@ impl Numbers {
         }
         let [general @ .., cr3, cr4] = all;
         Some(Cpu { general, cr3, cr4 })
-    }
-
-    /// The registers of a CPU; none where GDB does not give them all.
-    ///
-    /// # Errors
-    /// GDB failed.
-    pub(super) fn read_all(&self, gdb: &mut Gdb, thread: u64, cancel: &Cancel) -> Result<Option<Cpu>> {
-        let answer = gdb.ask(&self.command(thread), cancel)?;
-        Ok(answer.ok().ok().and_then(|values| self.cpu(&values)))
     }
 }
 

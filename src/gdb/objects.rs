@@ -1,50 +1,36 @@
-//! The kernel's objects that the variables of a hit point to, read through GDB and decoded.
+//! The kernel's objects that the variables of a hit point to, read and decoded.
 
 use std::collections::BTreeSet;
 
-use super::client::Gdb;
-use super::memory;
 use super::mi::number;
 use super::returns::RETURNED;
+use super::variables::KERNEL_HALF;
 use crate::decode::{self, Decoder, Follower, Memory, Sight};
-use crate::error::Result;
-use crate::event::Cancel;
 use crate::layout::Layouts;
 use crate::report::model::{Decoded, Frame, Var};
 
 /// How many objects of a hit are decoded at most; the innermost frames' first.
 const MANY: usize = 24;
 
-/// The guest's memory as GDB reads it, while the guest stands still.
-struct Stopped<'a> {
-    gdb: &'a mut Gdb,
-    cancel: &'a Cancel,
-    /// That GDB failed, which is no matter of an address.
-    failed: Result<()>,
-}
+/// The kernel's half of the memory: no object of the kernel is anywhere else.
+struct Kernel<'a>(&'a mut dyn Memory);
 
-impl Memory for Stopped<'_> {
+impl Memory for Kernel<'_> {
     fn read(&mut self, address: u64, size: u64) -> Option<Vec<u8>> {
-        memory::read(self.gdb, address, size, self.cancel).unwrap_or_else(|error| {
-            self.failed = Err(error);
-            None
-        })
+        if address < KERNEL_HALF { None } else { self.0.read(address, size) }
     }
 }
 
 /// Decodes what variables point to, each object once, under the names that are given with them; packets get their numbers.
-///
-/// # Errors
-/// GDB failed. An object that cannot be read says so.
+/// An object that cannot be read says so.
 pub(super) fn decode<'a>(
-    gdb: &mut Gdb,
+    memory: &mut dyn Memory,
     layouts: &Layouts,
     follower: &mut Follower,
     function: &dyn Fn(u64) -> Option<String>,
     variables: impl Iterator<Item = (String, &'a Var)>,
-    cancel: &Cancel,
-) -> Result<Vec<Decoded>> {
-    let mut memory = Stopped { gdb, cancel, failed: Ok(()) };
+) -> Vec<Decoded> {
+    let mut memory = Kernel(memory);
     let mut seen = BTreeSet::new();
     let mut decoded = Vec::new();
     let mut sights: Vec<Option<Sight>> = Vec::new();
@@ -65,7 +51,7 @@ pub(super) fn decode<'a>(
     let packets = decoded.iter_mut().zip(&sights).filter_map(|(object, sight)| sight.as_ref().map(|_| object));
     let numbers = follower.numbers(&sights.iter().flatten().cloned().collect::<Vec<_>>());
     packets.zip(numbers).for_each(|(object, number)| object.packet = Some(number));
-    memory.failed.map(|()| decoded)
+    decoded
 }
 
 /// The arguments and locals of all frames, innermost first, named as C or GDB names them: one that is not of the innermost

@@ -30,7 +30,7 @@ const REGISTERS: [(&str, usize); 17] = [
 ];
 /// Likewise the code segment's.
 const CODE: usize = 17;
-const RSP: usize = 15;
+pub(super) const RSP: usize = 15;
 const RIP: usize = 16;
 /// The code segments of the kernel, and of 64 and 32 bit programs (arch/x86/include/asm/segment.h).
 const KERNEL_CODE: u64 = 0x10;

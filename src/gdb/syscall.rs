@@ -1,56 +1,22 @@
 //! The system call at the root of a stack: its name from the frames, its arguments from the registers that the program
 //! called the kernel with.
 
-use super::client::Gdb;
-use super::mi::{Value, number};
+use super::mi::number;
 use super::registers::Called;
 use crate::decode::Memory;
 use crate::decode::syscall::{Argument, say};
-use crate::error::Result;
-use crate::event::Cancel;
 use crate::report::model::{Frame, Syscall, Var};
 use crate::report::path::{plain_symbol, system_call};
 
 /// How the parts of a system call begin that have its parameters, the one with their types first.
 const PARTS: [&str; 2] = ["__do_sys_", "__se_sys_"];
 
-/// A program's memory, as GDB reads it while the program's task is the current one.
-struct Program<'a> {
-    gdb: &'a mut Gdb,
-    cancel: &'a Cancel,
-    failed: Result<()>,
-}
-
-impl Memory for Program<'_> {
-    fn read(&mut self, address: u64, size: u64) -> Option<Vec<u8>> {
-        // Not `-data-read-memory-bytes`: for memory in no region, GDB 13 wants to allocate all of the address space.
-        let answer = match self.gdb.ask(&format!("-data-read-memory {address:#x} x 1 1 {size}"), self.cancel) {
-            Ok(answer) => answer.ok().ok()?,
-            Err(error) => {
-                self.failed = Err(error);
-                return None;
-            }
-        };
-        let memory = answer.tuples("memory");
-        let Some(Value::List(data)) = memory.first()?.get("data") else { return None };
-        let byte = |value: &Value| match value {
-            Value::Text(text) => u8::try_from(number(text)?).ok(),
-            _ => None,
-        };
-        let bytes: Vec<u8> = data.iter().map(byte).collect::<Option<_>>()?;
-        (bytes.len() as u64 == size).then_some(bytes)
-    }
-}
-
 /// The system call that `frames` are in, which was called with these registers. None where it is over, or no frame tells it.
-///
-/// # Errors
-/// GDB failed. What cannot be read of the program stays an address.
-pub(super) fn read(gdb: &mut Gdb, frames: &[Frame], called: &Called, cancel: &Cancel) -> Result<Option<Syscall>> {
-    let Some(name) = system_call(frames) else { return Ok(None) };
+/// What cannot be read of the program, whose task is the current one, stays an address.
+pub(super) fn read(memory: &mut dyn Memory, frames: &[Frame], called: &Called) -> Option<Syscall> {
+    let name = system_call(frames)?;
     let arguments = arguments(frames, name, called);
-    let mut memory = Program { gdb, cancel, failed: Ok(()) };
-    let (values, text) = say(&mut memory, name, &arguments);
+    let (values, text) = say(memory, name, &arguments);
     let var = |(argument, value): (Argument, String)| Var {
         name: argument.name,
         type_name: Some(argument.type_name).filter(|name| !name.is_empty()),
@@ -60,7 +26,7 @@ pub(super) fn read(gdb: &mut Gdb, frames: &[Frame], called: &Called, cancel: &Ca
         lost: None,
     };
     let args = arguments.into_iter().zip(values).map(var).collect();
-    memory.failed.map(|()| Some(Syscall { name: name.into(), args, text }))
+    Some(Syscall { name: name.into(), args, text })
 }
 
 /// The arguments in their order. The compiler lists the parameters of an inlined function in their order or the other way
