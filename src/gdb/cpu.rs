@@ -1,7 +1,7 @@
 //! A virtual CPU's registers, all that matter in one command.
 
 use super::client::Gdb;
-use super::mi::{Values, number};
+use super::mi::{Value, Values, number};
 use super::registers::{RSP, names};
 use crate::error::Result;
 use crate::event::Cancel;
@@ -44,8 +44,9 @@ impl Numbers {
 
     /// From GDB's list of names, in which a register's place is its number.
     fn of(values: &Values) -> Option<Numbers> {
-        let known = values.texts("register-names");
-        let number = |name: &str| known.iter().position(|known| *known == name).map(|at| at as u64);
+        let Some(Value::List(known)) = values.get("register-names") else { return None };
+        let is = |known: &Value, name: &str| matches!(known, Value::Text(known) if known == name);
+        let number = |name: &str| known.iter().position(|known| is(known, name)).map(|at| at as u64);
         let numbers: Vec<u64> = names().into_iter().chain(CONTROL).map(number).collect::<Option<_>>()?;
         Some(Numbers(numbers.try_into().ok()?))
     }

@@ -58,7 +58,10 @@ impl Values {
 
     /// The text called `name`.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.get(name)?.as_text()
+        match self.get(name)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
     }
 
     /// The number called `name`, decimal or `0x`.
@@ -82,24 +85,9 @@ impl Values {
             _ => Vec::new(),
         }
     }
-
-    /// The texts of the list called `name`.
-    pub fn texts(&self, name: &str) -> Vec<&str> {
-        match self.get(name) {
-            Some(Value::List(items)) => items.iter().filter_map(Value::as_text).collect(),
-            _ => Vec::new(),
-        }
-    }
 }
 
 impl Value {
-    fn as_text(&self) -> Option<&str> {
-        match self {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
     fn as_tuple(&self) -> Option<&Values> {
         match self {
             Value::Tuple(values) => Some(values),
