@@ -28,6 +28,7 @@ probes:
       rto: ((struct inet_connection_sock *)sk)->icsk_rto
       port: sk->__sk_common.skc_num
       buffer: sk->sk_sndbuf
+      jiffies: jiffies_64
   - { name: open, at: do_filp_open, limit: 8, show: { name: pathname->name } }
 trigger:
   - name: a line to a server
@@ -70,6 +71,7 @@ fn objects(hit: &Value) -> usize {
         &found.unwrap_or_else(|| panic!("no {name} in {hit}"))["fields"]
     };
     let (sk, skb) = (object("sk"), object("skb"));
+    assert_eq!(hit["jiffies"].to_string(), shown(hit, "jiffies"));
     assert_eq!(skb["bytes"], shown(hit, "bytes"));
     if sk["state"] == "TCP_LISTEN" {
         return 1;

@@ -40,6 +40,11 @@ impl Direct {
         self.numbers?.cpu(values)
     }
 
+    /// Whether it can be relied upon to be had.
+    pub(super) fn is_proved(&self) -> bool {
+        self.ram.is_some() && self.is_tried
+    }
+
     /// What this CPU sees at a stop; none where GDB has to be asked. The first time it is compared with what GDB reads of the
     /// stack: where that is something else, it is never used.
     ///

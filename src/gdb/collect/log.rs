@@ -6,7 +6,9 @@ use super::super::answer::Answer;
 use super::super::client::{Gdb, Stop};
 use super::super::mi::number;
 use super::super::variables::{self, unquote};
-use super::{Collector, Probed, context, evaluate, micros, number_or_negative, shown, task};
+use super::facts::Facts;
+use super::{Collector, Probed, evaluate, micros, shown};
+use crate::decode::Memory;
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::recipe::message::{Message, Piece};
@@ -35,19 +37,24 @@ impl Collector<'_> {
         let spec = probed.spec;
         let thread = stop.thread.unwrap_or(1);
         let cpu = u32::try_from(thread.saturating_sub(1)).unwrap_or(0);
-        let facts = self.fact_expressions(cpu);
+        let asked_facts = self.facts_to_ask(cpu, thread);
+        let registers = self.direct.command(thread);
         let arguments = probed.call.map_or(&[][..], |call| call.arguments);
         let argument = |name: &str| arguments.iter().find(|var| var.name == name);
         let asked: Vec<&str> = message.expressions().filter(|expression| argument(expression).is_none()).collect();
-        let known = facts.iter().map(|fact| fact.as_deref().unwrap_or("0/0"));
-        let wanted = known.chain(asked.iter().copied()).chain(spec.show.values().map(String::as_str));
-        let commands: Vec<String> = wanted.map(|expression| evaluate(thread, expression)).collect();
+        let wanted = asked.iter().copied().chain(spec.show.values().map(String::as_str));
+        let wanted = wanted.map(|expression| evaluate(thread, expression));
+        let commands: Vec<String> = registers.iter().chain(&asked_facts).cloned().chain(wanted).collect();
         let mut answers = gdb.batch(&commands, cancel)?.into_iter();
-        let facts: Vec<Answer> = answers.by_ref().take(facts.len()).collect();
+        let registers = registers.and_then(|_| answers.next()?.ok().ok()).and_then(|values| self.direct.cpu(&values));
+        let facts: Vec<Answer> = answers.by_ref().take(asked_facts.len()).collect();
         let values: Vec<(&str, Answer)> = asked.iter().copied().zip(answers.by_ref()).collect();
         let show: Vec<(&String, Answer)> = spec.show.keys().zip(answers).collect();
         values.iter().for_each(|(expression, answer)| self.complain(&spec.name, "log", expression, answer));
         show.iter().for_each(|(name, answer)| self.complain(&spec.name, "show", name, answer));
+        let mut seen = registers.map(|registers| self.direct.seen_by(&registers, gdb, cancel)).transpose()?.flatten();
+        let memory = seen.as_mut().map(|seen| (seen as &mut dyn Memory, &self.layouts));
+        let Facts { task, context, jiffies } = self.places.facts(memory, (cpu, thread), facts, gdb, cancel)?;
         let mut values = values.iter().map(|(_, answer)| said(answer));
         let returned = probed.call.and_then(|call| call.value);
         let text = message.pieces.iter().map(|piece| match piece {
@@ -65,9 +72,9 @@ impl Collector<'_> {
             index,
             probe: spec.name.clone(),
             cpu,
-            task: task(&facts),
-            context: facts[3].value().and_then(number_or_negative).map(context),
-            jiffies: facts[4].value().and_then(number),
+            task,
+            context,
+            jiffies,
             syscall: None,
             interrupted: None,
             frames: Vec::new(),
