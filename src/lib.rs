@@ -82,3 +82,4 @@ pub mod session;
 pub mod spelling;
 pub mod store;
 pub mod ui;
+pub mod unwind;

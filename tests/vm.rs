@@ -127,7 +127,7 @@ fn assert_shape(report: &Value) {
         (&report["probes"][0]["locations"][0], "address symbol file line inlined cheap"),
         (hit, "index probe cpu task context jiffies frames cut shown decoded returned arguments cost"),
         (&hit["task"], "comm pid tgid"),
-        (&hit["cost"], "stop_us collect_us"),
+        (&hit["cost"], "stop_us collect_us stack"),
         (frame, "level address symbol offset file line inlined args locals hidden"),
         (&frame["args"][0], "name type value available why lost"),
         (&hit["shown"][0], "name type value available why lost"),

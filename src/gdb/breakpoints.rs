@@ -37,6 +37,8 @@ const SETTINGS: &[&str] = &[
     "print frame-arguments all",
     "print symbol on",
     "print sevenbit-strings on",
+    // Other bytes are numbers, wherever kdbg runs.
+    "charset ASCII",
     "backtrace past-main on",
 ];
 

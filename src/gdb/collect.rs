@@ -4,6 +4,7 @@ mod facts;
 mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Instant;
 
 use super::answer::Answer;
@@ -12,6 +13,7 @@ use super::command;
 use super::memory::{Direct, Still};
 use super::objects;
 use super::program::{Place, Program};
+use super::stack::known::{Known, Stopped};
 use super::stack::{Piece, Reader, Stack};
 use super::syscall;
 use super::types::Types;
@@ -22,7 +24,7 @@ use crate::event::{Cancel, millis};
 use crate::layout::Layouts;
 use crate::memory::Ram;
 use crate::recipe::types::ProbeSpec;
-use crate::report::model::{Changed, Cost, Frame, Hit, Var};
+use crate::report::model::{Changed, Cost, Frame, Hit, StackReader, Var};
 use facts::{Facts, Places};
 
 /// How many frames of a stack are wanted where no recipe says how many.
@@ -59,6 +61,9 @@ pub struct Collector<'a> {
     places: Places,
     stacks: Reader,
     direct: Direct,
+    /// What can be read of stacks without GDB; none where a variable that is not set holds a pattern, which GDB's values are
+    /// searched for.
+    known: Option<Known>,
     /// Which packets are the same one.
     packets: Follower,
     complained: BTreeSet<(String, String)>,
@@ -66,9 +71,9 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// A collector for the program that GDB has loaded; `patterned` if some of it is
+    /// A collector for the program that GDB has loaded from `vmlinux`; `patterned` if some of it is
     /// [debuggable](crate::recipe::kernel::KernelSpec::debuggable).
-    pub fn new(program: Program<'a>, layouts: Layouts, patterned: bool) -> Self {
+    pub fn new(program: Program<'a>, vmlinux: &Path, layouts: Layouts, patterned: bool) -> Self {
         let stacks = Reader { interrupt_stack: None, patterned, storage: BTreeMap::new(), types: Types::default() };
         Collector {
             program,
@@ -76,6 +81,7 @@ impl<'a> Collector<'a> {
             places: Places::default(),
             stacks,
             direct: Direct::default(),
+            known: (!patterned).then(|| Known::new(vmlinux)),
             packets: Follower::default(),
             complained: BTreeSet::new(),
             complaints: Vec::new(),
@@ -99,6 +105,13 @@ impl<'a> Collector<'a> {
     pub fn connected(&mut self, gdb: &mut Gdb, ram: Option<Ram>, cancel: &Cancel) -> Result<()> {
         self.direct = Direct::new(gdb, ram, cancel)?;
         Ok(())
+    }
+
+    /// GDB has other symbols than before.
+    pub fn symbols_changed(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.forget_names();
+        }
     }
 
     /// What GDB is asked for a CPU's facts at a stop: nothing, where they can be read without it.
@@ -168,23 +181,40 @@ impl<'a> Collector<'a> {
         let cpu = u32::try_from(thread.saturating_sub(1)).unwrap_or(0);
         let limit = usize::try_from(probe.stack).unwrap_or(usize::MAX);
         let innermost = Piece { cpu, thread, base: 0, function: entry.is_some(), limit };
-        let asked = self.facts_to_ask(cpu, thread);
-        let mut commands = vec![innermost.list()];
-        commands.extend(asked.iter().cloned());
-        let registers = self.direct.command(thread);
-        let asks_registers = registers.is_some();
-        commands.extend(registers);
-        commands.extend(probe.show.values().map(|expression| evaluate(thread, expression)));
-        let mut answers = gdb.batch(&commands, cancel)?.into_iter();
-        let list = answers.next().map(Answer::ok).and_then(std::result::Result::ok).unwrap_or_default();
-        let facts: Vec<Answer> = answers.by_ref().take(asked.len()).collect();
-        let registers = answers.by_ref().take(usize::from(asks_registers)).next().and_then(|answer| answer.ok().ok());
+        let asked = Asked {
+            facts: self.facts_to_ask(cpu, thread),
+            registers: self.direct.command(thread),
+            // A stack that is known already need not be listed.
+            list: (!self.known.as_ref().is_some_and(|known| known.remembers(&probe.name))).then(|| innermost.list()),
+        };
+        let mut answers = gdb.batch(&asked.commands(thread, &probe.show), cancel)?.into_iter();
+        let facts: Vec<Answer> = answers.by_ref().take(asked.facts.len()).collect();
+        let registers = asked.registers.as_ref().and_then(|_| answers.next()?.ok().ok());
         let registers = registers.and_then(|values| self.direct.cpu(&values));
+        let list = asked.list.as_ref().and_then(|_| answers.next()?.ok().ok());
         let answers: Vec<(&String, Answer)> = probe.show.keys().zip(answers).collect();
         answers.iter().for_each(|(name, answer)| self.complain(&probe.name, "show", name, answer));
         let shown = answers.into_iter().map(|(name, answer)| shown(name, answer)).collect();
-        let Stack { mut frames, cut, called, interrupted } =
-            self.stacks.read(gdb, &self.program, innermost, &list, cancel)?;
+        let mut seen = registers.map(|registers| self.direct.seen_by(&registers, gdb, cancel)).transpose()?.flatten();
+        let memory = seen.as_mut().map(|seen| (seen as &mut dyn Memory, &self.layouts));
+        let Facts { task, context, jiffies } = self.places.facts(memory, (cpu, thread), facts, gdb, cancel)?;
+        let (stacks, program) = (&mut self.stacks, &self.program);
+        let read = |gdb: &mut Gdb| {
+            let list = match list {
+                Some(list) => list,
+                None => gdb.ask(&innermost.list(), cancel)?.ok().unwrap_or_default(),
+            };
+            stacks.read(gdb, program, innermost, &list, cancel)
+        };
+        let (stack, reader) = match (&mut self.known, &registers, &mut seen) {
+            (Some(known), Some(registers), Some(memory)) => {
+                let top = self.places.interrupt_stack_of(cpu, memory);
+                let stop = Stopped { probe: &probe.name, registers, limit, top, program };
+                known.stack(gdb, stop, memory, read, cancel)?
+            }
+            _ => (read(gdb)?, StackReader::Gdb),
+        };
+        let Stack { mut frames, cut, called, interrupted } = stack;
         if let (Some(place), Some(frame)) = (entry, frames.first_mut().filter(|frame| frame.offset == Some(0))) {
             (frame.file, frame.line) = (Some(place.file.clone()), Some(place.line));
         }
@@ -193,9 +223,6 @@ impl<'a> Collector<'a> {
         let arguments = call.map_or(&[][..], |call| call.arguments);
         let of_call = returned.into_iter().chain(arguments).map(|var| (var.name.clone(), var));
         let variables = of_call.chain(objects::variables(&frames));
-        let mut seen = registers.map(|registers| self.direct.seen_by(&registers, gdb, cancel)).transpose()?.flatten();
-        let memory = seen.as_mut().map(|seen| (seen as &mut dyn Memory, &self.layouts));
-        let Facts { task, context, jiffies } = self.places.facts(memory, (cpu, thread), facts, gdb, cancel)?;
         let mut memory = Still::new(seen, gdb, cancel);
         let decoded = objects::decode(&mut memory, &self.layouts, &mut self.packets, &function, variables);
         let syscall = called.and_then(|called| syscall::read(&mut memory, &frames, &called));
@@ -218,7 +245,7 @@ impl<'a> Collector<'a> {
             message: None,
             changed: changed.cloned(),
             altered: Vec::new(),
-            cost: Cost { stop_us: 0, collect_us: micros(start) },
+            cost: Cost { stop_us: 0, collect_us: micros(start), stack: Some(reader) },
         })
     }
 
@@ -230,6 +257,21 @@ impl<'a> Collector<'a> {
         let innermost = Piece { cpu, thread: u64::from(cpu) + 1, base: 0, function: false, limit: DEEP };
         let list = gdb.ask(&innermost.list(), cancel)?.ok().unwrap_or_default();
         Ok(self.stacks.read(gdb, &self.program, innermost, &list, cancel)?.frames)
+    }
+}
+
+/// What GDB is asked at a stop before anything else.
+struct Asked {
+    facts: Vec<String>,
+    registers: Option<String>,
+    list: Option<String>,
+}
+
+impl Asked {
+    /// In the order of the answers: facts, registers and frames, as far as they are asked for, and what the recipe shows.
+    fn commands(&self, thread: u64, show: &BTreeMap<String, String>) -> Vec<String> {
+        let all = self.facts.iter().chain(&self.registers).chain(&self.list).cloned();
+        all.chain(show.values().map(|expression| evaluate(thread, expression))).collect()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::client::Gdb;
 use super::mi::{Value, Values, number};
-use super::registers::{RSP, names};
+use super::registers::{self, RSP, names};
 use crate::error::Result;
 use crate::event::Cancel;
+use crate::unwind;
 
 /// How many general registers there are, the program counter included.
 pub(super) const GENERAL: usize = 17;
@@ -25,6 +26,11 @@ impl Cpu {
     /// The stack pointer.
     pub(super) fn rsp(&self) -> u64 {
         self.general[RSP]
+    }
+
+    /// The general registers by their numbers in the debug information.
+    pub(super) fn dwarf(&self) -> unwind::Registers {
+        registers::dwarf(&self.general.map(Some))
     }
 }
 

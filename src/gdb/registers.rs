@@ -5,8 +5,10 @@ use super::command::evaluate_at;
 use super::memory::unhex;
 use super::mi::number;
 use super::variables::KERNEL_HALF;
+use crate::decode::Memory;
 use crate::error::{Error, Result};
 use crate::event::Cancel;
+use crate::unwind;
 
 /// GDB's name of a register, and its place in `struct pt_regs`, in words (arch/x86/include/asm/ptrace.h).
 const REGISTERS: [(&str, usize); 17] = [
@@ -30,6 +32,8 @@ const REGISTERS: [(&str, usize); 17] = [
 ];
 /// Likewise the code segment's.
 const CODE: usize = 17;
+/// The number of each in the debug information (x86-64 psABI, figure 3.36).
+const DWARF: [usize; REGISTERS.len()] = [0, 3, 2, 1, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 7, 16];
 pub(super) const RSP: usize = 15;
 const RIP: usize = 16;
 /// The code segments of the kernel, and of 64 and 32 bit programs (arch/x86/include/asm/segment.h).
@@ -68,6 +72,56 @@ impl Registers {
     /// Whether they are those of a program, not of the kernel.
     pub(super) fn is_user(&self) -> bool {
         self.user
+    }
+
+    /// The same, by their numbers in the debug information.
+    pub(super) fn dwarf(&self) -> unwind::Registers {
+        dwarf(&self.values)
+    }
+}
+
+/// Values in the order of [`names`], by their numbers in the debug information.
+pub(super) fn dwarf(values: &[Option<u64>; REGISTERS.len()]) -> unwind::Registers {
+    let mut numbered = [None; REGISTERS.len()];
+    for (number, value) in DWARF.iter().zip(values) {
+        numbered[*number] = *value;
+    }
+    unwind::Registers(numbered)
+}
+
+/// The registers that the kernel's entry has pushed on the stack, `struct pt_regs`, as words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pushed([u64; PUSHED]);
+
+/// How many words they are, up to the stack pointer.
+const PUSHED: usize = 20;
+
+impl Pushed {
+    /// Those at `address`.
+    pub(super) fn read(address: u64, memory: &mut dyn Memory) -> Option<Pushed> {
+        let bytes = memory.read(address, 8 * PUSHED as u64)?;
+        let mut words = [0; PUSHED];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().ok()?);
+        }
+        Some(Pushed(words))
+    }
+
+    fn is_user(&self) -> bool {
+        USER_CODE.contains(&(self.0[CODE] & 0xffff))
+    }
+
+    /// What an interrupt or exception has interrupted; none if this cannot be that.
+    pub(super) fn interrupted(&self) -> Option<Registers> {
+        let values = REGISTERS.map(|(_, place)| Some(self.0[place]));
+        let user = self.is_user();
+        let plausible = user || (self.0[CODE] & 0xffff == KERNEL_CODE && values[RSP].is_some_and(is_stack));
+        plausible.then_some(Registers { values, user })
+    }
+
+    /// What a program called the kernel with; none if this cannot be that.
+    pub(super) fn called(&self) -> Option<Called> {
+        self.is_user().then(|| Called { arguments: ARGUMENTS.map(|at| self.0[at]) })
     }
 }
 
@@ -111,6 +165,9 @@ pub(super) fn interrupted(gdb: &mut Gdb, scope: Scope, cancel: &Cancel) -> Resul
     Ok(Some(Registers { values, user }).filter(|_| plausible && values.iter().all(Option::is_some)))
 }
 
+/// Where the arguments of a system call are: `rdi`, `rsi`, `rdx`, `r10`, `r8`, `r9` (arch/x86/entry/entry_64.S).
+const ARGUMENTS: [usize; 6] = [14, 13, 12, 7, 9, 8];
+
 /// What a program called the kernel with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Called {
@@ -123,8 +180,6 @@ pub(super) struct Called {
 /// # Errors
 /// GDB failed.
 pub(super) fn called(gdb: &mut Gdb, scope: Scope, cancel: &Cancel) -> Result<Option<Called>> {
-    /// `rdi`, `rsi`, `rdx`, `r10`, `r8`, `r9` (arch/x86/entry/entry_64.S).
-    const ARGUMENTS: [usize; 6] = [14, 13, 12, 7, 9, 8];
     let Scope { thread, frame, .. } = scope;
     let command = format!("-data-read-memory-bytes --thread {thread} --frame {frame} $rsp {}", 8 * (CODE + 1));
     let Ok(answer) = gdb.ask(&command, cancel)?.ok() else { return Ok(None) };
@@ -152,10 +207,14 @@ pub(super) fn before_switch(
     let top = format!("*(unsigned long *)((unsigned long)&{top} + __per_cpu_offset[{}])", scope.cpu);
     let [top, before] = evaluate(gdb, scope, [top.clone(), format!("*(unsigned long *){top}")], cancel)?;
     let (Some(top), Some(before)) = (top, before) else { return Ok(None) };
-    let elsewhere = !(top.saturating_sub(STACK_SIZE)..=top).contains(&before);
-    let switched = registers.values[RSP] == Some(top) && is_stack(before) && elsewhere;
+    let switched = registers.values[RSP] == Some(top) && is_other_stack(top, before);
     registers.values[RSP] = Some(before);
     Ok(switched.then_some(registers))
+}
+
+/// Whether `before` can be a stack pointer from before the interrupt stack with this top was gone on.
+pub(super) fn is_other_stack(top: u64, before: u64) -> bool {
+    is_stack(before) && !(top.saturating_sub(STACK_SIZE)..=top).contains(&before)
 }
 
 fn is_stack(address: u64) -> bool {

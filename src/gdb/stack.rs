@@ -7,6 +7,7 @@
 //! the CPU's own again. Everything is read while the guest stands still.
 
 mod ends;
+pub(super) mod known;
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ use ends::{INTERRUPT, OUTERMOST, SYSTEM_CALL, said, within_kernel};
 const PIECES: usize = 8;
 
 /// A stack as far as it could be followed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Stack {
     /// Innermost first.
     pub(super) frames: Vec<Frame>,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::debuggable::Debuggable;
 use crate::error::ErrorKind;
 pub use change::{Altered, Changed};
-pub use hit::{Context, Cost, Decoded, Frame, Hit, Interrupted, Syscall, Task};
+pub use hit::{Context, Cost, Decoded, Frame, Hit, Interrupted, StackReader, Syscall, Task};
 pub use incident::{Call, Incident, IncidentKind};
 pub use probe::{Location, ProbeResult, StopKind};
 pub use var::{Lost, Var, Why};
@@ -234,7 +234,7 @@ mod tests {
             (frame, "level address symbol offset file line inlined args locals hidden"),
             (&frame["args"][0], "name type value available why lost"),
             (&hit["decoded"][0], "expression kind summary fields packet"),
-            (&hit["cost"], "stop_us collect_us"),
+            (&hit["cost"], "stop_us collect_us stack"),
             (&json["trigger"][0], "name exit_code stdout stderr duration_ms timed_out"),
             (&json["captured"][0], "interface packets"),
             (&json["expectations"][0], "text passed detail"),

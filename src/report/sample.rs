@@ -137,7 +137,7 @@ pub(crate) fn hit(index: u64) -> Hit {
         message: None,
         changed: None,
         altered: Vec::new(),
-        cost: Cost { stop_us: 101_000, collect_us: 17_000 },
+        cost: Cost { stop_us: 101_000, collect_us: 17_000, stack: Some(StackReader::Gdb) },
     }
 }
 

@@ -66,7 +66,8 @@ pub(super) fn load_gdb<'a>(
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
         let hooks = Hooks::of(&program.symbols);
-        let collector = Collector::new(program, layouts, kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset));
+        let patterned = kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset);
+        let collector = Collector::new(program, &kernel.vmlinux, layouts, patterned);
         let probes = Probe::all(order)?;
         let mut armed = Armed {
             gdb,
@@ -195,6 +196,7 @@ impl<'a> Armed<'a> {
         if modules.is_empty() {
             return Ok(());
         }
+        self.collector.symbols_changed();
         let cancel = self.order.cancel;
         for index in 0..self.probes.len() {
             let probe = &mut self.probes[index];

@@ -92,6 +92,16 @@ impl Places {
         self.interrupt_stack.map(|(name, _)| name)
     }
 
+    /// Where a CPU has the pointer to the top of its interrupt stack.
+    pub(super) fn interrupt_stack_of(&self, cpu: u32, memory: &mut dyn Memory) -> Option<u64> {
+        Some(self.interrupt_stack?.1.wrapping_add(self.offset(cpu, memory)?))
+    }
+
+    /// From where a CPU's variables count.
+    fn offset(&self, cpu: u32, memory: &mut dyn Memory) -> Option<u64> {
+        number_at(memory, self.offsets?.1.checked_add(8 * u64::from(cpu))?, 8)
+    }
+
     /// Asks GDB for the facts of a CPU: comm, pid, tgid, preemption count, jiffies.
     pub(super) fn commands(&self, cpu: u32, thread: u64) -> Vec<String> {
         let at = |name: &str| format!("((unsigned long)&{name} + __per_cpu_offset[{cpu}])");
@@ -124,11 +134,8 @@ impl Places {
 
     /// All facts of a CPU from memory.
     fn read(&self, memory: &mut dyn Memory, layouts: &Layouts, cpu: u32) -> Option<Facts> {
-        let mut number = |address: u64, size: u64| {
-            let bytes = memory.read(address, size)?;
-            Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-        };
-        let offset = number(self.offsets?.1.checked_add(8 * u64::from(cpu))?, 8)?;
+        let offset = self.offset(cpu, memory)?;
+        let mut number = |address, size| number_at(memory, address, size);
         let task = number(self.current_task?.1.wrapping_add(offset), 8)?;
         let preempt_count = number(self.preempt_count?.1.wrapping_add(offset), 4)?;
         let jiffies = number(self.jiffies?.1, 8)?;
@@ -167,6 +174,12 @@ fn plain(bytes: &[u8]) -> Option<String> {
     let name = bytes.split(|byte| *byte == 0).next()?;
     let is_plain = name.iter().all(|byte| *byte == b' ' || byte.is_ascii_graphic());
     is_plain.then(|| String::from_utf8(name.to_vec()).ok())?
+}
+
+/// A number of so many bytes.
+fn number_at(memory: &mut dyn Memory, address: u64, size: u64) -> Option<u64> {
+    let bytes = memory.read(address, size)?;
+    Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 /// The context that a preemption count tells; the bits are those of `include/linux/preempt.h`.

@@ -86,7 +86,7 @@ impl Collector<'_> {
             decoded: Vec::new(),
             returned: returned.cloned(),
             arguments: Vec::new(),
-            cost: Cost { stop_us: 0, collect_us: micros(start) },
+            cost: Cost { stop_us: 0, collect_us: micros(start), stack: None },
         })
     }
 

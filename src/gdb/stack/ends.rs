@@ -23,6 +23,11 @@ pub(super) const SYSTEM_CALL: &str = "entry_SYSCALL_64";
 /// How the names of the entries of interrupts and exceptions begin. They may have interrupted the kernel.
 pub(super) const INTERRUPT: &str = "asm_";
 
+/// Whether a function of this name is an entry of the kernel.
+pub(super) fn is_entry(name: &str) -> bool {
+    name.starts_with(INTERRUPT) || OUTERMOST.iter().any(|entry| name.starts_with(entry))
+}
+
 /// What was interrupted.
 pub(super) fn said(program: &Program<'_>, entry: &str, registers: &Registers) -> Interrupted {
     let function = program.symbols.containing(registers.rip()).filter(|_| !registers.is_user());
@@ -36,11 +41,8 @@ pub(super) fn said(program: &Program<'_>, entry: &str, registers: &Registers) ->
 
 /// Without what GDB makes up past the kernel's entry: assembler code has no debug information to unwind by.
 pub(super) fn within_kernel(mut raw: Vec<&Values>) -> Vec<&Values> {
-    let is_entry = |frame: &&Values| {
-        let name = frame.text("func").unwrap_or_default();
-        name.starts_with(INTERRUPT) || OUTERMOST.iter().any(|entry| name.starts_with(entry))
-    };
-    if let Some(entry) = raw.iter().position(is_entry) {
+    let names_entry = |frame: &&Values| is_entry(frame.text("func").unwrap_or_default());
+    if let Some(entry) = raw.iter().position(names_entry) {
         raw.truncate(entry + 1);
     }
     while raw.last().is_some_and(|frame| frame.number("addr").is_none_or(|address| address < KERNEL_HALF)) {

@@ -157,11 +157,25 @@ pub struct Decoded {
     pub packet: Option<u64>,
 }
 
-/// What a hit cost, in microseconds.
+/// What a hit cost: times in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// How long the guest stood still, from GDB's report of the stop to its word that the guest runs again.
     pub stop_us: u64,
     /// How much of that was spent on collecting.
     pub collect_us: u64,
+    /// Who has read the stack; none where the hit has none.
+    #[serde(default)]
+    pub stack: Option<StackReader>,
+}
+
+/// Who has read a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StackReader {
+    /// GDB.
+    Gdb,
+    /// kdbg, from registers, memory and debug information: on a path through the kernel on which it has had the same values
+    /// as GDB before.
+    Kdbg,
 }

@@ -171,7 +171,7 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "index": 1, "probe": "p", "cpu": 0, "task": { "comm": null, "pid": null, "tgid": null }, "context": null,
             "jiffies": null, "frames": [frame], "shown": [], "decoded": [], "returned": null,
-            "cost": { "stop_us": 0, "collect_us": 0 }
+            "cost": { "stop_us": 0, "collect_us": 0, "stack": "gdb" }
         }))
         .unwrap()
     }

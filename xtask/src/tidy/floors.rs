@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "spelling", "digest", "builtin"],
     &["recipe", "layout"],
     &["report", "decode"],
-    &["event", "memory"],
+    &["event", "memory", "unwind"],
     &["process", "store"],
     &["package"],
     &["host", "kernel", "guest", "gdb"],
