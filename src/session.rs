@@ -151,6 +151,7 @@ fn play(
     journal.time("ready_ms", started.elapsed());
     let ran = journal.timed("trigger_ms", |journal| trigger::run(order, guest, armed, journal));
     armed.tell_pending(journal);
+    armed.tell_dear(journal);
     armed.tell_never_armed(journal);
     ran?;
     bring_out(order, guest, armed, capture, journal)?;

@@ -146,3 +146,29 @@ fn two_cpus_that_reach_the_same_function_lose_no_hit() {
     let resets = names.zip(values).find(|(name, _)| *name == "OutRsts").unwrap().1;
     assert_eq!(resets, CONNECTIONS.to_string(), "the guest has counted as many");
 }
+
+#[test]
+fn many_stops_that_are_dear_say_what_would_make_them_cheap() {
+    const MANY: &str = "name: test
+kernel: { version: '6.1' }
+probes: [{ name: rst, at: tcp_v4_send_reset, log: reset }]
+trigger:
+  - name: connections
+    run: for each in $(seq HITS); do nc 127.0.0.1 9 < /dev/null; done
+    exit: 1
+    timeout: 2m
+";
+    let place = Place::new();
+    let many = place.file("many.yaml", &MANY.replace("HITS", "100"));
+    if obtain::kernel(&many, &[]).is_none() {
+        return;
+    }
+    let _slot = slot();
+    let warnings = |recipe: &Path, more: &[&str]| run(&place, recipe, more)["warnings"].to_string();
+    assert!(warnings(&many, &[]).contains("add the fragment `trace` to `kernel.config`"));
+    // Whoever wants breakpoints knows.
+    let few = place.file("few.yaml", &MANY.replace("HITS", "5"));
+    for (recipe, more) in [(&few, &[][..]), (&few, &["--breakpoints"][..])] {
+        assert_eq!(warnings(recipe, more), "[]");
+    }
+}

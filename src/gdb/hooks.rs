@@ -79,6 +79,11 @@ pub struct Entered {
 }
 
 impl Hooks {
+    /// Whether this kernel has room for them.
+    pub fn are_there(&self) -> bool {
+        self.stub.is_some()
+    }
+
     /// Finds out whether a kernel has what it takes.
     pub fn of(symbols: &Symbols) -> Hooks {
         let traceable = symbols.start_of(None, TRACER, 0).is_some();

@@ -2,15 +2,20 @@
 
 use super::arm::Armed;
 use super::journal::Journal;
+use super::probes::Probe;
 use crate::error::Result;
 use crate::gdb::breakpoints::{self, Breakpoint};
 use crate::gdb::client::Stop;
 use crate::gdb::target;
 use crate::guest::Guest;
 use crate::host::version::Version;
+use crate::recipe::point::ProbePoint;
 
 /// From this QEMU on a stop at a breakpoint leaves the translated code alone.
 const CHEAP_BREAKPOINTS: &str = "10.2";
+
+/// So many dear stops take longer than the build of a kernel that has cheap ones is worth thinking about.
+const MANY: u64 = 100;
 
 /// Whether a stop at a breakpoint is dear.
 fn are_breakpoints_dear(guest: &mut Guest) -> Result<bool> {
@@ -70,6 +75,22 @@ impl Armed<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Says what would have made stops cheap, if there were many that could have been.
+    pub(super) fn tell_dear(&self, journal: &mut Journal<'_>) {
+        if !self.dear || self.hooks.are_there() || self.kernel.source_tree.is_none() {
+            return;
+        }
+        let is_at_entry = |probe: &&Probe<'_>| matches!(probe.point, ProbePoint::Function(_) | ProbePoint::Pattern(_));
+        let at_entries = self.probes.iter().filter(is_at_entry);
+        let stops: u64 = at_entries.map(|probe| probe.spent.stops()).sum();
+        if stops >= MANY {
+            journal.warn(format!(
+                "the guest was stopped {stops} times at the entries of functions, which takes some 80 ms each in this kernel, and 3 ms \
+                 in one that can trace functions: add the fragment `trace` to `kernel.config`"
+            ));
+        }
     }
 
     /// Takes a breakpoint out, and the hooks in its place.

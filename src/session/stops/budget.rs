@@ -15,6 +15,13 @@ pub(crate) struct Spent {
     stops: u64,
 }
 
+impl Spent {
+    /// At how many stops, hits or not.
+    pub(crate) fn stops(&self) -> u64 {
+        self.stops
+    }
+}
+
 impl Stops<'_, '_, '_, '_> {
     /// Charges a stop of this length to the probes that it was about, hits or not.
     pub(super) fn charge(&mut self, length: Duration) -> Result<()> {
