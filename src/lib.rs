@@ -31,6 +31,7 @@
 //! | [`host`] | what this machine has and lacks, and how that is installed |
 //! | [`store`] | the cache with its locks and staging; the directory of a run |
 //! | [`process`] | every child: supervised, in a group of its own, ended for sure |
+//! | [`server`] | what GDB attaches to: one client, and a seam behind which something can be debugged |
 //! | [`event`] | what screens may learn, as one enum; the flag that asks every wait to end |
 //! | [`decode`] | what sockets, packets, connections and other objects of the kernel say |
 //! | [`memory`] | the memory of a guest that stands still, read in QEMU's process |
@@ -78,6 +79,7 @@ pub mod package;
 pub mod process;
 pub mod recipe;
 pub mod report;
+pub mod server;
 pub mod session;
 pub mod spelling;
 pub mod store;

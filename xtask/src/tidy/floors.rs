@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["recipe", "layout"],
     &["report", "decode"],
     &["event", "memory", "unwind"],
-    &["process", "store"],
+    &["process", "store", "server"],
     &["package"],
     &["host", "kernel", "guest", "gdb"],
     &["session"],
@@ -76,6 +76,8 @@ const PURE: &[&str] = &[
     "report::text",
     "report::value",
     "report::volatile",
+    "server::arch",
+    "server::packets",
     "spelling",
 ];
 
