@@ -3,7 +3,7 @@
 use super::{Decoder, Object, Said};
 use crate::layout::Wanted;
 
-pub(super) const WANTED: Wanted = ("task_struct", &["comm", "pid", "tgid"]);
+pub(super) const WANTED: Wanted = ("task_struct", &["comm", "pid", "tgid", "rcu_read_lock_nesting", "lockdep_depth"]);
 
 /// Reads a `task_struct`.
 pub(super) fn read(decoder: &mut Decoder<'_>, task: &Object) -> Said {

@@ -52,6 +52,15 @@ pub struct Returned<'a> {
     pub arguments: &'a [Var],
 }
 
+/// What a collector has to know of how a kernel was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Traits {
+    /// Whether some of it is [debuggable](crate::recipe::kernel::KernelSpec::debuggable).
+    pub patterned: bool,
+    /// Whether it counts how often preemption is off.
+    pub counts_preemption: bool,
+}
+
 /// Collects hits. Remembers what does not change between them.
 #[derive(Debug)]
 pub struct Collector<'a> {
@@ -61,6 +70,7 @@ pub struct Collector<'a> {
     places: Places,
     stacks: Reader,
     direct: Direct,
+    counts_preemption: bool,
     /// What can be read of stacks without GDB; none where a variable that is not set holds a pattern, which GDB's values are
     /// searched for.
     known: Option<Known>,
@@ -71,9 +81,13 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    /// A collector for the program that GDB has loaded from `vmlinux`; `patterned` if some of it is
-    /// [debuggable](crate::recipe::kernel::KernelSpec::debuggable).
-    pub fn new(program: Program<'a>, vmlinux: &Path, layouts: Layouts, patterned: bool) -> Self {
+    /// A collector for the program that GDB has loaded from `vmlinux`.
+    pub fn new(
+        program: Program<'a>,
+        vmlinux: &Path,
+        layouts: Layouts,
+        Traits { patterned, counts_preemption }: Traits,
+    ) -> Self {
         let stacks = Reader { interrupt_stack: None, patterned, storage: BTreeMap::new(), types: Types::default() };
         Collector {
             program,
@@ -81,6 +95,7 @@ impl<'a> Collector<'a> {
             places: Places::default(),
             stacks,
             direct: Direct::default(),
+            counts_preemption,
             known: (!patterned).then(|| Known::new(vmlinux)),
             packets: Follower::default(),
             complained: BTreeSet::new(),
@@ -93,7 +108,7 @@ impl<'a> Collector<'a> {
     /// # Errors
     /// GDB failed.
     pub fn prepare(&mut self, gdb: &mut Gdb, address: Option<&str>, cancel: &Cancel) -> Result<()> {
-        self.places = Places::find(gdb, address, cancel)?;
+        self.places = Places::find(gdb, address, self.counts_preemption, cancel)?;
         self.stacks.interrupt_stack = self.places.interrupt_stack();
         Ok(())
     }
@@ -197,7 +212,7 @@ impl<'a> Collector<'a> {
         let shown = answers.into_iter().map(|(name, answer)| shown(name, answer)).collect();
         let mut seen = registers.map(|registers| self.direct.seen_by(&registers, gdb, cancel)).transpose()?.flatten();
         let memory = seen.as_mut().map(|seen| (seen as &mut dyn Memory, &self.layouts));
-        let Facts { task, context, jiffies } = self.places.facts(memory, (cpu, thread), facts, gdb, cancel)?;
+        let Facts { task, context, depth, jiffies } = self.places.facts(memory, (cpu, thread), facts, gdb, cancel)?;
         let (stacks, program) = (&mut self.stacks, &self.program);
         let read = |gdb: &mut Gdb| {
             let list = match list {
@@ -233,6 +248,7 @@ impl<'a> Collector<'a> {
             cpu,
             task,
             context,
+            depth,
             jiffies,
             syscall,
             interrupted,

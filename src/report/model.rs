@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::debuggable::Debuggable;
 use crate::error::ErrorKind;
 pub use change::{Altered, Changed};
-pub use hit::{Context, Cost, Decoded, Frame, Hit, Interrupted, StackReader, Syscall, Task};
+pub use hit::{Context, Cost, Decoded, Depth, Frame, Hit, Interrupted, StackReader, Syscall, Task};
 pub use incident::{Call, Incident, IncidentKind};
 pub use probe::{Location, ProbeResult, StopKind};
 pub use var::{Lost, Var, Why};
@@ -229,11 +229,15 @@ mod tests {
             (&json["machine"], "accelerator qemu cpus memory forked"),
             (&json["probes"][0], "name at locations kind hits disarmed"),
             (&json["probes"][0]["locations"][0], "address symbol file line inlined cheap"),
-            (hit, "index probe cpu task context jiffies syscall frames cut shown decoded returned arguments cost"),
+            (
+                hit,
+                "index probe cpu task context depth jiffies syscall frames cut shown decoded returned arguments cost",
+            ),
             (&hit["task"], "comm pid tgid"),
             (frame, "level address symbol offset file line inlined args locals hidden"),
             (&frame["args"][0], "name type value available why lost"),
             (&hit["decoded"][0], "expression kind summary fields packet"),
+            (&hit["depth"], "preempt softirqs rcu locks"),
             (&hit["cost"], "stop_us collect_us stack"),
             (&json["trigger"][0], "name exit_code stdout stderr duration_ms timed_out"),
             (&json["captured"][0], "interface packets"),

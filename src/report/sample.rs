@@ -111,6 +111,7 @@ pub(crate) fn hit(index: u64) -> Hit {
         cpu: 0,
         task: Task { comm: Some("nc".into()), pid: Some(61), tgid: Some(61) },
         context: Some(Context::Softirq),
+        depth: Depth { softirqs: Some(1), ..Depth::default() },
         jiffies: Some(4_294_937_541),
         syscall: Some(Syscall {
             name: "connect".into(),

@@ -1,5 +1,6 @@
 //! Probes on their way to breakpoints: before the guest runs, and again whenever a module comes or goes.
 
+use std::fs;
 use std::path::Path;
 
 use super::Order;
@@ -10,7 +11,7 @@ use crate::error::Result;
 use crate::event::Phase;
 use crate::gdb::breakpoints::{self, Breakpoint, Unresolved};
 use crate::gdb::client::{Asked, Gdb, Stop};
-use crate::gdb::collect::Collector;
+use crate::gdb::collect::{Collector, Traits};
 use crate::gdb::group;
 use crate::gdb::hooks::Hooks;
 use crate::gdb::modules::{Change, Found, Watch};
@@ -66,8 +67,12 @@ pub(super) fn load_gdb<'a>(
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
         let hooks = Hooks::of(&program.symbols);
-        let patterned = kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset);
-        let collector = Collector::new(program, &kernel.vmlinux, layouts, patterned);
+        let traits = Traits {
+            patterned: kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset),
+            counts_preemption: fs::read_to_string(&kernel.config)
+                .is_ok_and(|config| config.lines().any(|line| line == "CONFIG_PREEMPT_COUNT=y")),
+        };
+        let collector = Collector::new(program, &kernel.vmlinux, layouts, traits);
         let probes = Probe::all(order)?;
         let mut armed = Armed {
             gdb,

@@ -11,7 +11,7 @@ use crate::decode::Memory;
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::layout::Layouts;
-use crate::report::model::{Context, Task};
+use crate::report::model::{Context, Depth, Task};
 
 /// A variable of GDB's that points to a task. Whenever an expression names a structure, GDB looks for it again, which takes
 /// ten times as long as all the rest of a hit's facts.
@@ -48,6 +48,8 @@ pub(super) struct Places {
     interrupt_stack: Named,
     offsets: Named,
     jiffies: Named,
+    /// Whether this kernel counts how often preemption is off.
+    counts_preemption: bool,
 }
 
 /// The facts of a hit, as far as they could be read.
@@ -55,6 +57,7 @@ pub(super) struct Places {
 pub(super) struct Facts {
     pub(super) task: Task,
     pub(super) context: Option<Context>,
+    pub(super) depth: Depth,
     pub(super) jiffies: Option<u64>,
 }
 
@@ -63,7 +66,7 @@ impl Places {
     ///
     /// # Errors
     /// GDB failed.
-    pub(super) fn find(gdb: &mut Gdb, near: Option<&str>, cancel: &Cancel) -> Result<Places> {
+    pub(super) fn find(gdb: &mut Gdb, near: Option<&str>, counts_preemption: bool, cancel: &Cancel) -> Result<Places> {
         let near = near.map(|address| gdb.ask(&set_task_near(address), cancel)).transpose()?;
         if !matches!(near, Some(Answer::Done(..))) {
             gdb.ask(SET_TASK, cancel)?;
@@ -84,6 +87,7 @@ impl Places {
             interrupt_stack: first_known(&INTERRUPT_STACK)?,
             offsets: first_known(&OFFSETS)?,
             jiffies: first_known(&JIFFIES)?,
+            counts_preemption,
         })
     }
 
@@ -129,7 +133,7 @@ impl Places {
             return Ok(facts);
         }
         let answers = if answers.is_empty() { gdb.batch(&self.commands(cpu, thread), cancel)? } else { answers };
-        Ok(Facts::of(&answers))
+        Ok(self.of(&answers))
     }
 
     /// All facts of a CPU from memory.
@@ -151,21 +155,37 @@ impl Places {
         let (pid, tgid) = (id("pid")?, id("tgid")?);
         let (address, size) = member("comm")?;
         let comm = plain(&memory.read(address, size)?)?;
+        let count = |name: &str, memory: &mut dyn Memory| {
+            let field = layouts.field("task_struct", name)?;
+            number_at(memory, task.checked_add(field.offset)?, field.size)
+        };
+        let depth = Depth {
+            rcu: count("rcu_read_lock_nesting", memory),
+            locks: count("lockdep_depth", memory),
+            ..self.depth(preempt_count)
+        };
         let task = Task { comm: Some(comm), pid: Some(pid), tgid: Some(tgid) };
-        Some(Facts { task, context: Some(context(preempt_count)), jiffies: Some(jiffies) })
+        Some(Facts { task, context: Some(context(preempt_count)), depth, jiffies: Some(jiffies) })
     }
-}
 
-impl Facts {
     /// From GDB's answers to the [`commands`](Places::commands).
-    fn of(answers: &[Answer]) -> Facts {
+    fn of(&self, answers: &[Answer]) -> Facts {
         let [comm, pid, tgid, preempt_count, jiffies] = answers else { return Facts::default() };
         let signed = |answer: &Answer| answer.value().and_then(|value| value.parse().ok());
+        let preempt_count = preempt_count.value().and_then(number_or_negative);
         Facts {
             task: Task { comm: comm.value().map(unquote), pid: signed(pid), tgid: signed(tgid) },
-            context: preempt_count.value().and_then(number_or_negative).map(context),
+            context: preempt_count.map(context),
+            depth: preempt_count.map_or_else(Depth::default, |count| self.depth(count)),
             jiffies: jiffies.value().and_then(number),
         }
+    }
+
+    /// What a preemption count says of depths; of softirqs, a level is two, and one that is being served is one
+    /// (`include/linux/preempt.h`).
+    fn depth(&self, preempt_count: u64) -> Depth {
+        let preempt = self.counts_preemption.then_some(preempt_count & 0xff);
+        Depth { preempt, softirqs: Some((preempt_count >> 9) & 0x7f), rcu: None, locks: None }
     }
 }
 
@@ -225,11 +245,15 @@ mod tests {
             interrupt_stack: None,
             offsets: Some(("__per_cpu_offset", 0xffff_ffff_8100_0000)),
             jiffies: Some(("jiffies_64", 0xffff_ffff_8200_0000)),
+            counts_preemption: true,
         };
         let mut layouts = Layouts::default();
-        for (name, offset, size, kind) in
-            [("comm", 32, 16, Kind::Bytes), ("pid", 8, 4, Kind::Signed), ("tgid", 12, 4, Kind::Signed)]
-        {
+        for (name, offset, size, kind) in [
+            ("comm", 32, 16, Kind::Bytes),
+            ("pid", 8, 4, Kind::Signed),
+            ("tgid", 12, 4, Kind::Signed),
+            ("lockdep_depth", 16, 4, Kind::Signed),
+        ] {
             layouts.fields.insert(format!("task_struct.{name}"), Field { offset, size, bits: None, kind });
         }
         let (per_cpu, task) = (0xffff_8880_0f00_0000_u64, 0xffff_8880_0001_0000_u64);
@@ -237,7 +261,8 @@ mod tests {
             (0xffff_ffff_8100_0008, per_cpu.to_le_bytes().into()),
             (0xffff_ffff_8200_0000, 4_294_668_363_u64.to_le_bytes().into()),
             (per_cpu + 0x100, task.to_le_bytes().into()),
-            (per_cpu + 0x108, 0x8000_0101_u32.to_le_bytes().into()),
+            (per_cpu + 0x108, 0x8000_0502_u32.to_le_bytes().into()),
+            (task + 16, 3_i32.to_le_bytes().into()),
             (task + 8, 61_i32.to_le_bytes().into()),
             (task + 12, (-1_i32).to_le_bytes().into()),
             (task + 32, [comm, &[0; 16]].concat()),
@@ -250,6 +275,7 @@ mod tests {
         let read = facts(b"nc -l").unwrap();
         assert_eq!(read.task, Task { comm: Some("nc -l".into()), pid: Some(61), tgid: Some(-1) });
         assert_eq!((read.context, read.jiffies), (Some(Context::Softirq), Some(4_294_668_363)));
+        assert_eq!(read.depth, Depth { preempt: Some(2), softirqs: Some(2), rcu: None, locks: Some(3) });
         assert_eq!(facts(b"").unwrap().task.comm.as_deref(), Some(""));
         assert_eq!(facts("grün".as_bytes()), None, "GDB knows how it is shown");
     }

@@ -54,7 +54,7 @@ impl Collector<'_> {
         show.iter().for_each(|(name, answer)| self.complain(&spec.name, "show", name, answer));
         let mut seen = registers.map(|registers| self.direct.seen_by(&registers, gdb, cancel)).transpose()?.flatten();
         let memory = seen.as_mut().map(|seen| (seen as &mut dyn Memory, &self.layouts));
-        let Facts { task, context, jiffies } = self.places.facts(memory, (cpu, thread), facts, gdb, cancel)?;
+        let Facts { task, context, depth, jiffies } = self.places.facts(memory, (cpu, thread), facts, gdb, cancel)?;
         let mut values = values.iter().map(|(_, answer)| said(answer));
         let returned = probed.call.and_then(|call| call.value);
         let text = message.pieces.iter().map(|piece| match piece {
@@ -74,6 +74,7 @@ impl Collector<'_> {
             cpu,
             task,
             context,
+            depth,
             jiffies,
             syscall: None,
             interrupted: None,

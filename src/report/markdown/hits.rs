@@ -9,7 +9,7 @@ use super::Sources;
 use super::escape::{code, html, red, text};
 use super::frames;
 use super::page::Page;
-use crate::report::model::{Context, Decoded, Hit, Interrupted, Report, Var};
+use crate::report::model::{Context, Decoded, Depth, Hit, Interrupted, Report, Var};
 use crate::report::path::{first_of_path, in_a_line, system_call};
 use crate::report::text::{plural, shorten};
 use crate::report::value;
@@ -118,8 +118,22 @@ fn who(hit: &Hit) -> String {
         Some(Context::Nmi) => format!("CPU {cpu} was in a non-maskable interrupt (**NMI**) on top of {task}{during}"),
         None => format!("CPU {cpu} was running {task}{during}; the context could not be read"),
     };
+    let doing = format!("{doing}{}", depth(&hit.depth));
     let when = hit.jiffies.map_or(String::new(), |jiffies| format!(" at jiffies {jiffies}"));
     format!("Probe {} stopped the guest{when}: {doing}.", code(&hit.probe))
+}
+
+/// What keeps the CPU from doing something else, if anything does.
+fn depth(depth: &Depth) -> String {
+    let deep = [
+        (depth.preempt, "preemption off"),
+        (depth.softirqs, "softirqs off"),
+        (depth.rcu, "in RCU read sections"),
+        (depth.locks, "locks held"),
+    ];
+    let said = deep.iter().filter_map(|(count, what)| Some((count.filter(|count| *count > 0)?, what)));
+    let said: Vec<String> = said.map(|(count, what)| format!("{what}: {count}")).collect();
+    if said.is_empty() { String::new() } else { format!("; {}", said.join(", ")) }
 }
 
 /// What was interrupted, and by what.

@@ -45,6 +45,9 @@ pub struct Hit {
     pub task: Task,
     /// The context that the CPU was in; none when it could not be read.
     pub context: Option<Context>,
+    /// What keeps that CPU from doing something else.
+    #[serde(default)]
+    pub depth: Depth,
     /// The kernel's `jiffies`; none when it could not be read. Volatile.
     pub jiffies: Option<u64>,
     /// The system call that the stack began with; none where it did not begin with one, or is not whole.
@@ -79,6 +82,20 @@ pub struct Hit {
     pub altered: Vec<Altered>,
     /// What the hit cost. Volatile.
     pub cost: Cost,
+}
+
+/// How deep a CPU is in code that must not be interrupted by something else; none where the kernel does not count it, or it could
+/// not be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Depth {
+    /// How often preemption is off, spin locks that are held included (`CONFIG_PREEMPT_COUNT`).
+    pub preempt: Option<u64>,
+    /// How often softirqs are off (`local_bh_disable`).
+    pub softirqs: Option<u64>,
+    /// How many RCU read sections the task is in (`CONFIG_PREEMPT_RCU`).
+    pub rcu: Option<u64>,
+    /// How many locks the task holds (`CONFIG_LOCKDEP`).
+    pub locks: Option<u64>,
 }
 
 /// A system call on its way.
