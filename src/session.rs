@@ -7,6 +7,7 @@ mod arm;
 mod boot;
 mod capture;
 mod cheap;
+mod counting;
 mod dormant;
 mod files;
 mod hang;
@@ -158,8 +159,8 @@ fn play(
     guest.check_at_the_end()
 }
 
-/// Has the guest end the captures and send the files that are wanted, once GDB has left it. A GDB that does not leave is a
-/// warning: the run has what it is for.
+/// Takes in what was counted, and has the guest end the captures and send the files that are wanted, once GDB has left it. A GDB
+/// that does not halt or leave it is a warning: the run has what it is for.
 fn bring_out(
     order: &Order<'_>,
     guest: &mut Guest,
@@ -168,17 +169,25 @@ fn bring_out(
     journal: &mut Journal<'_>,
 ) -> Result<()> {
     let files = files::wanted(order, journal);
-    if files.is_empty() && !capture.is_on() {
+    let goes_on = !files.is_empty() || capture.is_on();
+    if !goes_on && !armed.counters.are_in_use() {
         return Ok(());
     }
-    let left = target::let_go(&mut armed.gdb, || guest.pause(), order.cancel);
+    let halted = target::halt(&mut armed.gdb, || guest.pause(), order.cancel);
+    let counted = halted.and_then(|()| armed.stop_counting(journal).map(drop));
+    let left = counted.and_then(|()| if goes_on { target::leave(&mut armed.gdb, order.cancel) } else { Ok(()) });
     match left.map_err(|error| guest.cause_of(error)) {
         Err(error) if error.kind == ErrorKind::Debugger => {
             let why = error.message.lines().next().unwrap_or_default();
-            journal.warn(format!("the last packets, and files that steps name, were not brought back: {why}"));
+            journal.warn(format!(
+                "the last packets, files that steps name, and counts of disarmed probes were not brought back: {why}"
+            ));
             return Ok(());
         }
         left => left?,
+    }
+    if !goes_on {
+        return Ok(());
     }
     journal.timed("capture_ms", |journal| capture.end(guest, journal))?;
     files::bring_back(order, &files, guest, journal)

@@ -1,5 +1,5 @@
 //! Stops that cost little under TCG: they show what breakpoints show, none is lost, and they get out of the way of the guest's
-//! own tracer. On the kernel of tests/trace.yaml, which can trace its functions, and on a distribution's.
+//! own tracer; and probes that are disarmed are counted on. On the kernel of tests/trace.yaml, which can trace its functions, and on a distribution's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -114,37 +114,132 @@ fn the_guests_own_tracer_finds_functions_as_it_knows_them() {
     assert!(warnings.contains("the guest began to trace functions itself"), "{warnings}");
 }
 
+/// How many connections that are refused a step makes.
+const CONNECTIONS: usize = 40;
+
+/// A step that makes them on as many CPUs at once, and then says how many resets the guest has sent.
+fn load(name: &str, cpus: usize) -> String {
+    let each = format!("for n in $(seq {}); do nc 127.0.0.1 9 < /dev/null; done", CONNECTIONS / cpus);
+    let run = vec![format!("({each})"); cpus].join(" & ");
+    format!("  - {{ name: {name}, run: '{run} & wait; grep ^Tcp: /proc/net/snmp', timeout: 1m }}\n")
+}
+
+/// How many resets the guest has sent by the end of a step.
+fn resets(report: &Value, step: usize) -> usize {
+    let counts: Vec<&str> = report["trigger"][step]["stdout"].as_str().unwrap().lines().collect();
+    let [names, values] = [counts[counts.len() - 2], counts[counts.len() - 1]].map(|line| line.split(' '));
+    names.zip(values).find(|(name, _)| *name == "OutRsts").unwrap().1.parse().unwrap()
+}
+
+fn probe<'a>(report: &'a Value, name: &str) -> &'a Value {
+    report["probes"].as_array().unwrap().iter().find(|probe| probe["name"] == name).unwrap()
+}
+
+/// What was collected and counted of a probe.
+fn entries(report: &Value, name: &str) -> [usize; 2] {
+    let probe = probe(report, name);
+    [&probe["hits"], &probe["counted"]].map(|number| usize::try_from(number.as_u64().unwrap()).unwrap())
+}
+
 #[test]
 fn two_cpus_that_reach_the_same_function_lose_no_hit() {
-    const CONNECTIONS: usize = 40;
     let place = Place::new();
     let kernel = traceable();
-    let half = format!("for n in $(seq {}); do nc 127.0.0.1 9 < /dev/null; done", CONNECTIONS / 2);
     let recipe = place.file(
         "cpus.yaml",
         &format!(
             "name: test\n{kernel}\nguest: {{ cpus: 2 }}\nprobes:\n  - {{ name: rst, at: tcp_v4_send_reset, stack: 3 }}\n  \
-             - {{ name: out, at: 'return: tcp_v4_connect', stack: 3 }}\ntrigger:\n  \
-             - {{ name: load, run: '({half}) & {half}; wait; grep ^Tcp: /proc/net/snmp', timeout: 1m }}\n"
+             - {{ name: out, at: 'return: tcp_v4_connect', stack: 3 }}\ntrigger:\n{}",
+            load("load", 2)
         ),
     );
     obtain::kernel(&recipe, &[]).expect("a kernel of the version that all tests have");
     let _slot = slot();
     let report = run(&place, &recipe, &[]);
     let probes = probes_of_hits(&report);
-    for (probe, kind) in [("rst", "cheap"), ("out", "cheap")] {
-        assert_eq!(probes.iter().filter(|name| **name == probe).count(), CONNECTIONS, "{probe}: {report:#}");
-        let found = report["probes"].as_array().unwrap().iter().find(|found| found["name"] == probe).unwrap();
-        assert_eq!(found["kind"], kind);
+    for name in ["rst", "out"] {
+        assert_eq!(probes.iter().filter(|probe| **probe == name).count(), CONNECTIONS, "{name}: {report:#}");
+        assert_eq!(probe(&report, name)["kind"], "cheap");
     }
     let mut cpus: Vec<&Value> = report["hits"].as_array().unwrap().iter().map(|hit| &hit["cpu"]).collect();
     cpus.sort_by_key(|cpu| cpu.as_u64());
     cpus.dedup();
     assert_eq!(cpus, [&Value::from(0), &Value::from(1)], "both have hits");
-    let counts: Vec<&str> = report["trigger"][0]["stdout"].as_str().unwrap().lines().collect();
-    let [names, values] = [counts[counts.len() - 2], counts[counts.len() - 1]].map(|line| line.split(' '));
-    let resets = names.zip(values).find(|(name, _)| *name == "OutRsts").unwrap().1;
-    assert_eq!(resets, CONNECTIONS.to_string(), "the guest has counted as many");
+    assert_eq!(resets(&report, 0), CONNECTIONS, "the guest has counted as many");
+}
+
+/// Runs a load twice with probes that are disarmed early: what was collected and what was counted make what there was.
+fn count_on(cpus: usize, more: &[&str]) {
+    const CONDITION: &str = "probe `condition` was disarmed after no hits at 1 stop: the guest had stood still for it longer than its `budget` \
+         of 1ms; what came after that was not counted: a counter does not look at the probe's `when`";
+    let place = Place::new();
+    let recipe = place.file(
+        "count.yaml",
+        &format!(
+            "name: test\n{}\nguest: {{ cpus: {cpus} }}\nprobes:\n  - {{ name: rst, at: tcp_v4_send_reset, stack: 2, limit: 5 }}\n  \
+             - {{ name: dear, at: tcp_v4_connect, budget: 1ms }}\n  \
+             - {{ name: checks, at: 'tcp_v4_send_che*', log: '{{$function}}', limit: 3 }}\n  \
+             - {{ name: condition, at: tcp_v4_rcv, when: skb->len == 3, budget: 1ms }}\n  \
+             - {{ name: shared, at: tcp_connect, log: one, limit: 1 }}\n  - {{ name: sharing, at: tcp_connect, log: all }}\n\
+             trigger:\n{}{}",
+            traceable(),
+            load("first", cpus),
+            load("second", cpus),
+        ),
+    );
+    obtain::kernel(&recipe, &[]).expect("a kernel of the version that all tests have");
+    let _slot = slot();
+    let report = run(&place, &recipe, more);
+    let all = 2 * CONNECTIONS;
+    assert_eq!([resets(&report, 0), resets(&report, 1)], [CONNECTIONS, all], "the guest is unharmed");
+    assert_eq!(report["incidents"], Value::Array(Vec::new()));
+    for (name, hits) in [("rst", 5), ("dear", 1), ("checks", 3)] {
+        assert_eq!(entries(&report, name), [hits, all - hits], "{name} {more:?}");
+    }
+    for name in ["condition", "shared", "sharing"] {
+        assert_eq!(probe(&report, name)["counted"], Value::Null, "{name}");
+    }
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("probe `dear` was disarmed after 1 hit at 1 stop"), "{warnings}");
+    assert!(warnings.contains("from then on entries were only counted") && warnings.contains(CONDITION), "{warnings}");
+    let page = fs::read_to_string(place.out().join("report.md")).unwrap();
+    assert!(page.contains(&format!("5, then disarmed (+ {} counted)", all - 5)), "{page}");
+}
+
+#[test]
+fn what_a_disarmed_probe_does_not_see_is_counted() {
+    count_on(1, &[]);
+    count_on(1, &["--breakpoints"]);
+}
+
+#[test]
+fn two_cpus_that_reach_a_function_are_counted_together() {
+    count_on(2, &[]);
+    count_on(2, &["--breakpoints"]);
+}
+
+#[test]
+fn what_was_counted_until_the_guest_traces_functions_itself_is_kept() {
+    let place = Place::new();
+    let trace = "cd /sys/kernel/tracing; echo tcp_v4_send_reset > set_ftrace_filter; echo function > current_tracer; \
+                 nc 127.0.0.1 9 < /dev/null; grep -c tcp_v4_send_reset trace; echo nop > current_tracer";
+    let recipe = place.file(
+        "trace.yaml",
+        &format!(
+            "name: test\n{}\nprobes:\n  - {{ name: rst, at: tcp_v4_send_reset, limit: 2 }}\ntrigger:\n{}  \
+             - {{ name: traced, run: '{trace}' }}\n",
+            traceable(),
+            load("before", 1),
+        ),
+    );
+    obtain::kernel(&recipe, &[]).expect("a kernel of the version that all tests have");
+    let _slot = slot();
+    let report = run(&place, &recipe, &[]);
+    assert_eq!(entries(&report, "rst"), [2, CONNECTIONS - 2]);
+    assert!(report["trigger"][1]["stdout"].as_str().unwrap().lines().any(|line| line != "0"), "the tracer saw it");
+    assert_eq!(report["incidents"], Value::Array(Vec::new()), "a tracer that finds other code than it left says so");
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("what probes that had been disarmed would have seen was not counted"), "{warnings}");
 }
 
 #[test]

@@ -255,12 +255,14 @@ fn a_probe_that_costs_more_than_its_budget_is_disarmed_and_that_is_said() {
     assert_eq!(probes_of_hits(&report), ["dear"]);
     for probe in report["probes"].as_array().unwrap() {
         assert_eq!((&probe["disarmed"], &probe["over_budget"]), (&true.into(), &true.into()), "{probe}");
+        assert_eq!(probe["counted"], Value::Null);
     }
     let warnings = report["warnings"].to_string();
     for text in [
         "probe `false` was disarmed after no hits at ",
         "probe `line` was disarmed after no hits at ",
         "`budget` of 200ms",
+        "`budget` of 1ms; what came after that was not counted: that takes a kernel which can trace its functions",
     ] {
         assert!(warnings.contains(text), "{text}: {warnings}");
     }

@@ -123,7 +123,7 @@ fn assert_shape(report: &Value) {
         (&report["recipe"], "name about sha256"),
         (&report["kernel"], "version release build_id key vmlinux debuggable"),
         (&report["machine"], "accelerator qemu cpus memory forked"),
-        (&report["probes"][0], "name at locations kind hits disarmed"),
+        (&report["probes"][0], "name at locations kind hits disarmed counted"),
         (&report["probes"][0]["locations"][0], "address symbol file line inlined cheap"),
         (hit, "index probe cpu task context depth jiffies frames cut shown decoded returned arguments cost"),
         (&hit["task"], "comm pid tgid"),

@@ -10,14 +10,15 @@
 //! At the stop the CPU stands in the stub. It is [given](Hooks::enter) the registers of the function's entry for as long as
 //! the guest stands still, and [goes on](Hooks::leave) behind the call.
 //!
-//! Whoever changes those five bytes in the guest compares them first: the hooks are [given up](Hooks::give_up) before its
-//! tracer gets to work.
+//! The guest's own tracer wants those five bytes as it left them ([`entry`]): the hooks are [given up](Hooks::give_up) before it
+//! gets to work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answer::Answer;
 use super::client::{Gdb, Stop};
 use super::command;
+use super::entry::{self, CALL_LENGTH, Tracer};
 use super::memory;
 use super::mi::number;
 use super::symbols::Symbols;
@@ -26,8 +27,6 @@ use crate::event::Cancel;
 
 /// What is called at the beginning of every function, until the kernel has made that nothing.
 const STUB: &str = "__fentry__";
-/// What is called whenever a function is to be traced, or no more.
-const TRACER: &str = "ftrace_modify_all_code";
 /// `pushq STUB`, `jmp` to the next instruction, `lea 8(%rsp), %rsp`, `ret`.
 const PUSH: [u8; 3] = [0xff, 0x34, 0x25];
 const POP_AND_RETURN: [u8; 8] = [0xeb, 0x00, 0x48, 0x8d, 0x64, 0x24, 0x08, 0xc3];
@@ -37,28 +36,16 @@ const POP_AND_RETURN: [u8; 8] = [0xeb, 0x00, 0x48, 0x8d, 0x64, 0x24, 0x08, 0xc3]
 const STANDS: [u64; 2] = [7, 9];
 /// How long the stub is.
 const LENGTH: u64 = 15;
-/// The no-operation that a function begins with, behind the mark of an indirect branch's target if it has one.
-const NOTHING: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
-const TARGET: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
-/// `call`, with a distance of four bytes.
-const CALL: u8 = 0xe8;
 
 /// The hooks of a guest.
 #[derive(Debug, Default)]
 pub struct Hooks {
     /// Where the stub is, or can be; none where it cannot be.
     stub: Option<u64>,
-    /// GDB's numbers of the watchpoint and of the breakpoint at the tracer, once there is a hook.
-    own: Option<Own>,
+    /// GDB's number of the watchpoint, once there is a hook.
+    watchpoint: Option<u64>,
     /// By the address of the function.
     sites: BTreeMap<u64, Site>,
-}
-
-#[derive(Debug)]
-struct Own {
-    watchpoint: u64,
-    tracer: u64,
-    tracer_at: u64,
 }
 
 #[derive(Debug)]
@@ -67,6 +54,21 @@ struct Site {
     call: u64,
     /// The breakpoints, by GDB's number, whose place the hook takes.
     instead_of: BTreeSet<u64>,
+}
+
+/// What a stop is to the hooks.
+#[derive(Debug)]
+pub enum Entry {
+    /// None of theirs.
+    None,
+    /// The entry of a function with a hook.
+    Hooked(Entered),
+    /// That of a function whose hook was taken out while this CPU was on its way through the stub, from where it goes on behind
+    /// the call.
+    Unhooked {
+        /// The instruction behind the call.
+        back_to: u64,
+    },
 }
 
 /// A CPU that stands in the stub, with the registers of a function's entry.
@@ -84,10 +86,9 @@ impl Hooks {
         self.stub.is_some()
     }
 
-    /// Finds out whether a kernel has what it takes.
-    pub fn of(symbols: &Symbols) -> Hooks {
-        let traceable = symbols.start_of(None, TRACER, 0).is_some();
-        let stub = symbols.room(STUB).filter(|(_, room)| traceable && *room >= LENGTH);
+    /// Finds out whether a kernel has what it takes, this tracer among it.
+    pub fn of(symbols: &Symbols, tracer: &Tracer) -> Hooks {
+        let stub = symbols.room(STUB).filter(|(_, room)| tracer.is_idle() && *room >= LENGTH);
         Hooks { stub: stub.map(|(start, _)| start), ..Hooks::default() }
     }
 
@@ -96,21 +97,29 @@ impl Hooks {
     ///
     /// # Errors
     /// GDB failed.
-    pub fn hook(&mut self, gdb: &mut Gdb, function: u64, breakpoint: u64, cancel: &Cancel) -> Result<bool> {
+    pub fn hook(
+        &mut self,
+        gdb: &mut Gdb,
+        tracer: &mut Tracer,
+        function: u64,
+        breakpoint: u64,
+        cancel: &Cancel,
+    ) -> Result<bool> {
         let Some(stub) = self.stub else { return Ok(false) };
         if let Some(site) = self.sites.get_mut(&function) {
             site.instead_of.insert(breakpoint);
             return Ok(true);
         }
-        let Some(call) = call_site(gdb, function, cancel)? else { return Ok(false) };
-        let Some(code) = call_of(call, stub) else { return Ok(false) };
-        if self.own.is_none() {
-            match place(gdb, stub, cancel)? {
-                Some(own) => self.own = Some(own),
-                None => {
-                    self.stub = None;
-                    return Ok(false);
-                }
+        let Some(call) = entry::find(gdb, function, cancel)? else { return Ok(false) };
+        let Some(code) = entry::call_of(call, stub) else { return Ok(false) };
+        if self.watchpoint.is_none() {
+            self.watchpoint = match tracer.is_watched(gdb, cancel)? {
+                true => place(gdb, stub, cancel)?,
+                false => None,
+            };
+            if self.watchpoint.is_none() {
+                self.stub = None;
+                return Ok(false);
             }
         }
         memory::write(gdb, call, &code, cancel)?;
@@ -130,7 +139,7 @@ impl Hooks {
             }
         }
         for site in idle.iter().filter_map(|function| self.sites.remove(function)) {
-            memory::write(gdb, site.call, &NOTHING, cancel)?;
+            entry::clear(gdb, site.call, cancel)?;
         }
         Ok(())
     }
@@ -141,32 +150,32 @@ impl Hooks {
     /// GDB failed.
     pub fn give_up(&mut self, gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
         for site in std::mem::take(&mut self.sites).into_values() {
-            memory::write(gdb, site.call, &NOTHING, cancel)?;
+            entry::clear(gdb, site.call, cancel)?;
         }
-        if let Some(own) = self.own.take() {
-            gdb.must(&format!("-break-delete {} {}", own.watchpoint, own.tracer), cancel)?;
+        if let Some(watchpoint) = self.watchpoint.take() {
+            gdb.must(&format!("-break-delete {watchpoint}"), cancel)?;
         }
         self.stub = None;
         Ok(())
     }
 
-    /// Whether the guest is about to change what the hooks have changed.
-    pub fn is_tracer(&self, stop: &Stop) -> bool {
-        self.own.as_ref().is_some_and(|own| address(stop) == Some(own.tracer_at))
+    /// Whether there are hooks, or were.
+    pub fn are_in_use(&self) -> bool {
+        self.watchpoint.is_some()
     }
 
     /// Whether the stop is one of the hooks' watchpoint.
     pub fn is_theirs(&self, stop: &Stop) -> bool {
-        self.own.as_ref().is_some_and(|own| stop.own == Some(own.watchpoint))
+        self.watchpoint.is_some() && stop.own == self.watchpoint
     }
 
     /// If the stop is in the stub: gives the CPU the registers of the function's entry.
     ///
     /// # Errors
     /// GDB failed.
-    pub fn enter(&self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Option<Entered>> {
+    pub fn enter(&self, gdb: &mut Gdb, stop: &Stop, cancel: &Cancel) -> Result<Entry> {
         if address(stop).and_then(|at| self.watchpoint_at(at)).is_none() {
-            return Ok(None);
+            return Ok(Entry::None);
         }
         let thread = stop.thread.unwrap_or(1);
         let words = ["(unsigned long)$rsp", "((unsigned long *)$rsp)[1]"];
@@ -175,11 +184,13 @@ impl Hooks {
             return Err(Error::debugger("GDB cannot read the stack at a stop"));
         };
         let is_from = |site: &Site| site.call + CALL_LENGTH == back_to;
-        let Some((&function, _)) = self.sites.iter().find(|(_, site)| is_from(site)) else { return Ok(None) };
+        let function = self.sites.iter().find(|(_, site)| is_from(site)).map(|(function, _)| *function);
         // What the stub has pushed, and the address to return to.
-        set(gdb, thread, &format!("$rsp = {:#x}, $rip = {function:#x}", stack + 16), cancel)?;
+        let next = function.unwrap_or(back_to);
+        set(gdb, thread, &format!("$rsp = {:#x}, $rip = {next:#x}", stack + 16), cancel)?;
+        let Some(function) = function else { return Ok(Entry::Unhooked { back_to }) };
         let address = Some(format!("{function:#x}"));
-        Ok(Some(Entered { stop: Stop { address, hooked: true, ..stop.clone() }, function, back_to }))
+        Ok(Entry::Hooked(Entered { stop: Stop { address, hooked: true, ..stop.clone() }, function, back_to }))
     }
 
     /// Has the CPU go on behind the call, unless it was sent elsewhere meanwhile.
@@ -196,30 +207,12 @@ impl Hooks {
     /// [on](Hooks::leave).
     pub fn watchpoint_at(&self, at: u64) -> Option<u64> {
         let offset = at.checked_sub(self.stub?)?;
-        self.own.as_ref().filter(|_| STANDS.contains(&offset)).map(|own| own.watchpoint)
+        self.watchpoint.filter(|_| STANDS.contains(&offset))
     }
 }
 
-/// How long a call is.
-const CALL_LENGTH: u64 = NOTHING.len() as u64;
-
 fn address(stop: &Stop) -> Option<u64> {
     stop.address.as_deref().and_then(number)
-}
-
-/// Where a function has its five bytes that do nothing; none if it has none, or they are in use.
-fn call_site(gdb: &mut Gdb, function: u64, cancel: &Cancel) -> Result<Option<u64>> {
-    let Some(code) = memory::read(gdb, function, (TARGET.len() + NOTHING.len()) as u64, cancel)? else {
-        return Ok(None);
-    };
-    let skipped = if code.starts_with(&TARGET) { TARGET.len() } else { 0 };
-    Ok(code[skipped..].starts_with(&NOTHING).then_some(function + skipped as u64))
-}
-
-/// The call at `from` of what is at `to`; none where that is too far away.
-fn call_of(from: u64, to: u64) -> Option<Vec<u8>> {
-    let distance = i32::try_from(to.wrapping_sub(from + CALL_LENGTH).cast_signed()).ok()?;
-    Some([&[CALL][..], &distance.to_le_bytes()].concat())
 }
 
 /// The stub at this address; none where the address is none that an instruction can have in four bytes.
@@ -228,23 +221,13 @@ fn code_of(stub: u64) -> Option<Vec<u8>> {
     Some([&PUSH[..], &word.to_le_bytes(), &POP_AND_RETURN].concat())
 }
 
-/// Puts the stub in place and watches it; none where GDB will not.
-fn place(gdb: &mut Gdb, stub: u64, cancel: &Cancel) -> Result<Option<Own>> {
+/// Puts the stub in place and watches it. Gives GDB's number of the watchpoint; none where GDB will not.
+fn place(gdb: &mut Gdb, stub: u64, cancel: &Cancel) -> Result<Option<u64>> {
     let Some(code) = code_of(stub) else { return Ok(None) };
-    let Answer::Done(values, _) = gdb.ask(&format!("-break-insert *{TRACER}"), cancel)? else { return Ok(None) };
-    let tracer = values.tuple("bkpt").and_then(|values| values.number("number").zip(values.number("addr")));
-    let Some((tracer, tracer_at)) = tracer else { return Ok(None) };
     memory::write(gdb, stub, &code, cancel)?;
-    let watchpoint = match gdb.ask(&command::watch_word(stub), cancel)? {
-        Answer::Done(values, _) => values.tuple("hw-awpt").and_then(|values| values.number("number")),
-        Answer::Refused(_) => None,
-    };
-    match watchpoint {
-        Some(watchpoint) => Ok(Some(Own { watchpoint, tracer, tracer_at })),
-        None => {
-            gdb.must(&format!("-break-delete {tracer}"), cancel)?;
-            Ok(None)
-        }
+    match gdb.ask(&command::watch_word(stub), cancel)? {
+        Answer::Done(values, _) => Ok(values.tuple("hw-awpt").and_then(|values| values.number("number"))),
+        Answer::Refused(_) => Ok(None),
     }
 }
 
@@ -271,10 +254,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_reaches_two_gigabytes_and_the_stub_reads_its_own_beginning() {
+    fn the_stub_reads_its_own_beginning() {
         let stub = 0xffff_ffff_8106_1c70;
-        assert_eq!(call_of(0xffff_ffff_8106_1d00, stub), Some(vec![0xe8, 0x6b, 0xff, 0xff, 0xff]));
-        assert_eq!(call_of(0xffff_8880_0000_0000, stub), None);
         let code = code_of(stub).unwrap();
         assert_eq!(code, [0xff, 0x34, 0x25, 0x70, 0x1c, 0x06, 0x81, 0xeb, 0x00, 0x48, 0x8d, 0x64, 0x24, 0x08, 0xc3]);
         assert_eq!(code.len() as u64, LENGTH);

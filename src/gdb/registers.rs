@@ -2,7 +2,7 @@
 
 use super::client::Gdb;
 use super::command::evaluate_at;
-use super::memory::unhex;
+use super::memory::{self, unhex};
 use super::mi::number;
 use super::variables::KERNEL_HALF;
 use crate::decode::Memory;
@@ -163,6 +163,18 @@ pub(super) fn interrupted(gdb: &mut Gdb, scope: Scope, cancel: &Cancel) -> Resul
     let user = code.is_some_and(|code| USER_CODE.contains(&code));
     let plausible = user || (code == Some(KERNEL_CODE) && values[RSP].is_some_and(is_stack));
     Ok(Some(Registers { values, user }).filter(|_| plausible && values.iter().all(Option::is_some)))
+}
+
+/// Those that a function has left its caller which has nothing on the stack but the address to return to; none if that cannot
+/// be read.
+///
+/// # Errors
+/// GDB failed.
+pub(super) fn returned(gdb: &mut Gdb, mut registers: Registers, cancel: &Cancel) -> Result<Option<Registers>> {
+    let Some(stack) = registers.values[RSP] else { return Ok(None) };
+    let Some(word) = memory::read(gdb, stack, 8, cancel)? else { return Ok(None) };
+    (registers.values[RSP], registers.values[RIP]) = (Some(stack + 8), word.try_into().ok().map(u64::from_le_bytes));
+    Ok(Some(registers))
 }
 
 /// Where the arguments of a system call are: `rdi`, `rsi`, `rdx`, `r10`, `r8`, `r9` (arch/x86/entry/entry_64.S).

@@ -187,7 +187,13 @@ impl Reader {
             return Ok(End::Outermost);
         }
         if last.starts_with(INTERRUPT) {
-            let interrupted = registers::interrupted(gdb, scope, cancel)?;
+            let interrupted = match registers::interrupted(gdb, scope, cancel)? {
+                // A counter, which has pushed nothing.
+                Some(registers) if program.symbols.is_spare(registers.rip()) => {
+                    registers::returned(gdb, registers, cancel)?
+                }
+                interrupted => interrupted,
+            };
             let what = interrupted.as_ref().map(|registers| said(program, &last, registers));
             stack.interrupted = stack.interrupted.take().or(what);
             return Ok(match interrupted {

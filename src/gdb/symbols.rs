@@ -9,6 +9,7 @@ use object::read::elf::{ElfFile64, ElfSection64};
 use object::{Endianness, Object, ObjectSection, ObjectSymbol, SectionFlags, SymbolKind};
 use wildmatch::WildMatch;
 
+use super::spare::Spare;
 use crate::error::{Error, IoContext, Result};
 use crate::report::path::plain_symbol;
 use crate::spelling::nearest;
@@ -25,6 +26,8 @@ struct Table {
     functions: Vec<Function>,
     /// What the kernel frees at the end of its boot, its init code among it.
     freed: Range<u64>,
+    /// What of its memory nothing uses.
+    spare: Spare,
     /// Where its code ends: assembler code has no size, and would reach to the end of the address space.
     end: u64,
 }
@@ -104,6 +107,21 @@ impl Symbols {
         Some((start, next - start))
     }
 
+    /// Where the function of the kernel itself that holds `address` begins; none where that is a module's.
+    pub fn start_in_kernel(&self, address: u64) -> Option<u64> {
+        self.kernel.containing(address).map(|function| function.start)
+    }
+
+    /// Whether `address` is where the kernel has no code, and somebody else may have put some.
+    pub(super) fn is_spare(&self, address: u64) -> bool {
+        self.kernel.spare.code.contains(&address)
+    }
+
+    /// What of the kernel's memory nothing uses.
+    pub(super) fn spare(&self) -> &Spare {
+        &self.kernel.spare
+    }
+
     /// Function names that look like `wrong`, closest first.
     pub fn close_to(&self, wrong: &str) -> Vec<String> {
         let there = self.kernel.functions.iter().filter(|function| !self.is_freed(function.start));
@@ -141,6 +159,7 @@ impl Table {
             }
         }
         table.functions.sort_by_key(|function| function.start);
+        table.spare = Spare::of(&file);
         Ok(table)
     }
 
@@ -217,7 +236,7 @@ mod tests {
         ];
         let module = Table { functions: vec![function(0x300, 0x10, "veth_xmit")], end: 0x400, ..Table::default() };
         Symbols {
-            kernel: Table { functions, freed: 0x180..0x200, end: 0x220 },
+            kernel: Table { functions, freed: 0x180..0x200, end: 0x220, ..Table::default() },
             modules: BTreeMap::from([("veth".into(), module)]),
         }
     }

@@ -102,17 +102,16 @@ const LEAVE: Duration = Duration::from_secs(10);
 /// How long one pause is waited for.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Leaves the guest, which runs on without breakpoints; GDB sees it no more. GDB takes no command while the guest runs,
-/// so it is [halted](halt) first.
+/// Leaves the guest, which was [halted](halt) and runs on without breakpoints; GDB sees it no more.
 ///
 /// # Errors
-/// As [`halt`], or GDB cannot leave.
-pub fn let_go(gdb: &mut Gdb, pause: impl FnMut() -> Result<()>, cancel: &Cancel) -> Result<()> {
-    halt(gdb, pause, cancel)?;
+/// GDB cannot leave.
+pub fn leave(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
     gdb.must("-target-detach", cancel).map(drop)
 }
 
-/// Stops the guest for good. `pause` has QEMU pause it, which GDB takes for a stop.
+/// Stops the guest until GDB [leaves](leave) it, which it cannot while the guest runs. `pause` has QEMU pause it, which GDB takes for a
+/// stop.
 ///
 /// # Errors
 /// GDB did not hear of a pause in time. Or `pause` fails.
@@ -147,7 +146,7 @@ mod tests {
             pauses += 1;
             if pauses == 3 { std::fs::write(folder.path().join("paused"), "").or_host("pause") } else { Ok(()) }
         };
-        let_go(&mut gdb, pause, &Cancel::default()).unwrap();
+        halt(&mut gdb, pause, &Cancel::default()).and_then(|()| leave(&mut gdb, &Cancel::default())).unwrap();
         assert_eq!(pauses, 3);
         let log = std::fs::read_to_string(folder.path().join("gdb-mi.log")).unwrap();
         let asked: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("> ")).collect();

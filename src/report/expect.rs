@@ -5,7 +5,7 @@
 
 use super::model::{ExpectationResult, Frame, Hit, ProbeResult, StepResult, Var};
 use super::path::plain_symbol;
-use super::text::{list, plural, printable, shorten};
+use super::text::{self, list, plural, printable, shorten};
 use super::value;
 use crate::recipe::types::{Comparison, ExpectSpec, HitCount, ProbeSpec, Recipe, StepSpec};
 
@@ -84,11 +84,11 @@ impl<'a> Watched<'a> {
             Some(result) if result.over_budget => {
                 let budget = self.spec.map(|spec| format!(" of {}", humantime::format_duration(spec.budget)));
                 let budget = budget.unwrap_or_default();
-                format!(", then the probe had spent its budget{budget} and was disarmed: there may have been more")
+                format!(", then the probe had spent its budget{budget} and was disarmed{}", more(result))
             }
             Some(result) if result.disarmed => {
                 let limit = self.spec.map_or(String::new(), |spec| format!(" of {}", spec.limit));
-                format!(", then the probe reached its limit{limit} and was disarmed: there may have been more")
+                format!(", then the probe reached its limit{limit} and was disarmed{}", more(result))
             }
             Some(_) => String::new(),
         }
@@ -148,6 +148,14 @@ impl<'a> Watched<'a> {
             (_, [first, more @ ..]) => (false, format!("{first} (and in {} more of {})", more.len(), self.hits.len())),
         };
         ExpectationResult { text, passed, detail }
+    }
+}
+
+/// What is known of what came after a probe was disarmed.
+fn more(probe: &ProbeResult) -> String {
+    match probe.counted {
+        None => ": there may have been more".into(),
+        counted => text::counted(counted),
     }
 }
 

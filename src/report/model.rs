@@ -214,6 +214,13 @@ mod tests {
     }
 
     #[test]
+    fn a_report_from_before_probes_were_counted_on_can_be_read() {
+        let mut json = serde_json::to_value(sample()).unwrap();
+        json["probes"][0].as_object_mut().unwrap().remove("counted");
+        assert_eq!(serde_json::from_value::<Report>(json).unwrap(), sample());
+    }
+
+    #[test]
     fn the_keys_of_report_json_and_their_order() {
         let json = serde_json::to_value(sample()).unwrap();
         let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
@@ -227,7 +234,7 @@ mod tests {
             (&json["recipe"], "name about sha256"),
             (&json["kernel"], "version release build_id key vmlinux debuggable"),
             (&json["machine"], "accelerator qemu cpus memory forked"),
-            (&json["probes"][0], "name at locations kind hits disarmed"),
+            (&json["probes"][0], "name at locations kind hits disarmed counted"),
             (&json["probes"][0]["locations"][0], "address symbol file line inlined cheap"),
             (
                 hit,

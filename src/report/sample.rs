@@ -189,6 +189,7 @@ pub(crate) fn sample() -> Report {
             kind: Some(StopKind::Cheap),
             hits: 1,
             disarmed: false,
+            counted: None,
             never_armed: None,
             over_budget: false,
         }],

@@ -62,6 +62,19 @@ pub fn plural(count: u64, noun: &str) -> String {
     }
 }
 
+/// A number with its thousands apart, as in `4,312`.
+pub fn thousands(number: u64) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", thousands(number / 1000), number % 1000),
+    }
+}
+
+/// What was counted without becoming hits, behind what was collected: ` (+ 4,312 counted)`.
+pub fn counted(number: Option<u64>) -> String {
+    number.map_or(String::new(), |number| format!(" (+ {} counted)", thousands(number)))
+}
+
 /// A time of `ms` milliseconds as a person says it: `46 ms`, `0.9 s`, `5m46s`, `1h02m`.
 pub fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
@@ -105,6 +118,12 @@ mod tests {
     fn sizes_are_said_in_their_largest_unit() {
         let sizes = [0, 1, 1 << 20, (3 << 30) / 2].map(size);
         assert_eq!(sizes, ["0 KiB", "1 KiB", "1 MiB", "1.5 GiB"]);
+    }
+
+    #[test]
+    fn large_numbers_are_read_at_a_glance() {
+        assert_eq!([7, 999, 4_312, 1_000_042].map(thousands), ["7", "999", "4,312", "1,000,042"]);
+        assert_eq!([None, Some(0)].map(counted), ["", " (+ 0 counted)"]);
     }
 
     #[test]

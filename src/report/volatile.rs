@@ -30,6 +30,9 @@ pub fn pointers(report: &Report) -> Vec<String> {
     }
     let forwards = report.machine.iter().flat_map(|machine| &machine.forwards);
     places.extend(forwards.enumerate().map(|(index, _)| format!("/machine/forwards/{index}/host")));
+    // What calls a function in the background does so for as long as the host lets the guest run.
+    let counted = report.probes.iter().enumerate().filter(|(_, probe)| probe.counted.is_some());
+    places.extend(counted.map(|(index, _)| format!("/probes/{index}/counted")));
     for (index, hit) in report.hits.iter().enumerate() {
         of_hit(hit, &format!("/hits/{index}"), &mut places);
     }

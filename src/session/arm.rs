@@ -12,6 +12,8 @@ use crate::event::Phase;
 use crate::gdb::breakpoints::{self, Breakpoint, Unresolved};
 use crate::gdb::client::{Asked, Gdb, Stop};
 use crate::gdb::collect::{Collector, Traits};
+use crate::gdb::counters::Counters;
+use crate::gdb::entry::Tracer;
 use crate::gdb::group;
 use crate::gdb::hooks::Hooks;
 use crate::gdb::modules::{Change, Found, Watch};
@@ -34,6 +36,9 @@ pub(crate) struct Armed<'a> {
     pub(crate) watch: Watch,
     pub(crate) returns: Returns,
     pub(crate) hooks: Hooks,
+    pub(crate) counters: Counters,
+    /// Whom the guest's entries of functions are left to.
+    pub(crate) tracer: Tracer,
     /// Whether stops at breakpoints are dear.
     pub(super) dear: bool,
     pub(super) order: &'a Order<'a>,
@@ -66,7 +71,8 @@ pub(super) fn load_gdb<'a>(
         });
         let program = Program { symbols, tree: kernel.source_tree.as_deref(), objects: kernel.objects.as_deref() };
         let watch = Watch::set(&mut gdb, chosen.debug.iter().cloned().collect(), cancel)?;
-        let hooks = Hooks::of(&program.symbols);
+        let tracer = Tracer::of(&program.symbols);
+        let (hooks, counters) = (Hooks::of(&program.symbols, &tracer), Counters::of(&program.symbols));
         let traits = Traits {
             patterned: kernel.debuggable.as_ref().is_some_and(|it| it.marks_unset),
             counts_preemption: fs::read_to_string(&kernel.config)
@@ -81,6 +87,8 @@ pub(super) fn load_gdb<'a>(
             watch,
             returns: Returns::default(),
             hooks,
+            counters,
+            tracer,
             dear: false,
             order,
             kernel,
@@ -180,7 +188,7 @@ impl<'a> Armed<'a> {
 
     /// Whether the stop is at one of kdbg's own breakpoints.
     pub(super) fn is_own(&self, stop: &Stop) -> bool {
-        self.watch.change_at(stop).is_some() || self.returns.is_at(stop) || self.hooks.is_tracer(stop)
+        self.watch.change_at(stop).is_some() || self.returns.is_at(stop) || self.tracer.is_at(stop)
     }
 
     /// The guest was just connected: the modules that it has loaded get their symbols, the probes in them their places.

@@ -43,7 +43,7 @@ impl Armed<'_> {
             let (program, cancel) = (&self.collector.program, self.order.cancel);
             for location in breakpoint.locations.iter_mut().filter(|location| !location.inlined) {
                 let Some(function) = program.entry(&location.address) else { continue };
-                location.cheap = self.hooks.hook(&mut self.gdb, function, number, cancel)?;
+                location.cheap = self.hooks.hook(&mut self.gdb, &mut self.tracer, function, number, cancel)?;
             }
             breakpoints::disable_hooked(&mut self.gdb, breakpoint, cancel)?;
         }
@@ -99,16 +99,23 @@ impl Armed<'_> {
         breakpoints::delete(&mut self.gdb, breakpoint.number, self.order.cancel)
     }
 
-    /// The guest is about to trace functions by itself: breakpoints take over from the hooks.
-    pub(super) fn give_up_hooks(&mut self, journal: &mut Journal<'_>) -> Result<()> {
+    /// The guest is about to trace functions by itself: breakpoints take over from the hooks, and nothing from the counters.
+    pub(super) fn give_up_entries(&mut self, journal: &mut Journal<'_>) -> Result<()> {
+        const BEGAN: &str = "the guest began to trace functions itself: from then on";
+        self.tracer.begins(&mut self.gdb, self.order.cancel)?;
+        if self.stop_counting(journal)? {
+            journal.warn(format!("{BEGAN} what probes that had been disarmed would have seen was not counted"));
+        }
+        let stopped_cheaply = self.hooks.are_in_use();
         self.dear = false;
         self.hooks.give_up(&mut self.gdb, self.order.cancel)?;
         for index in 0..self.probes.len() {
             self.make_dear(index)?;
             journal.armed(index, &self.probes[index]);
         }
-        let text = "the guest began to trace functions itself: from then on it stopped at breakpoints, which is slower";
-        journal.warn(text);
+        if stopped_cheaply {
+            journal.warn(format!("{BEGAN} it stopped at breakpoints, which is slower"));
+        }
         Ok(())
     }
 }

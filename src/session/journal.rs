@@ -48,6 +48,7 @@ impl<'a> Journal<'a> {
             kind: None,
             hits: 0,
             disarmed: false,
+            counted: None,
             never_armed: None,
             over_budget: false,
         };
@@ -227,6 +228,13 @@ impl<'a> Journal<'a> {
     pub(crate) fn disarmed(&mut self, probe: usize) {
         if let Some(probe) = self.report.probes.get_mut(probe) {
             probe.disarmed = true;
+        }
+    }
+
+    /// How often what the probe stopped at was entered after it was disarmed, if that could be read.
+    pub(crate) fn counted(&mut self, probe: usize, count: Option<u64>) {
+        if let Some(probe) = self.report.probes.get_mut(probe) {
+            probe.counted = count;
         }
     }
 

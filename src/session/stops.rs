@@ -13,8 +13,10 @@ use super::journal::Journal;
 use crate::error::{Error, Result};
 use crate::gdb::client::Stop;
 use crate::gdb::collect::{Probed, Returned};
+use crate::gdb::hooks::Entry;
 use crate::gdb::target;
 use crate::recipe::ProbePoint;
+use crate::report::model::Location;
 
 /// How long a stop was.
 pub(super) struct Stopped {
@@ -48,24 +50,29 @@ impl Stops<'_, '_, '_, '_> {
         let (mut hits, mut changes) = (0, 0);
         while let Some(here) = stop.take() {
             let Armed { gdb, hooks, .. } = &mut *self.armed;
-            if let Some(entered) = hooks.enter(gdb, &here, self.order.cancel)? {
-                hits += self.hits_at(&entered.stop)?;
-                let Armed { gdb, hooks, .. } = &mut *self.armed;
-                hooks.leave(gdb, &entered, self.order.cancel)?;
-                self.returned_early = false;
-            // Of a stop at a breakpoint QEMU says that it is their watchpoint's, if that had a stop of this CPU which was not told.
-            } else if !hooks.is_theirs(&here) || self.is_breakpoint(&here) {
-                hits += self.hits_at(&here)?;
-                changes += self.changes_at(&here)?;
-                if !std::mem::take(&mut self.returned_early) && self.is_breakpoint(&here) {
-                    stop = target::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
+            match hooks.enter(gdb, &here, self.order.cancel)? {
+                Entry::Hooked(entered) => {
+                    hits += self.hits_at(&entered.stop)?;
+                    let Armed { gdb, hooks, .. } = &mut *self.armed;
+                    hooks.leave(gdb, &entered, self.order.cancel)?;
+                    self.returned_early = false;
+                }
+                Entry::Unhooked { back_to } => self.armed.counters.missed(back_to),
+                // Of a stop at a breakpoint QEMU says that it is their watchpoint's, if that had a stop of this CPU which was not told.
+                Entry::None if hooks.is_theirs(&here) && !self.is_breakpoint(&here) => {}
+                Entry::None => {
+                    hits += self.hits_at(&here)?;
+                    changes += self.changes_at(&here)?;
+                    if !std::mem::take(&mut self.returned_early) && self.is_breakpoint(&here) {
+                        stop = target::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
+                    }
                 }
             }
             if stop.is_none() {
                 stop = self.armed.untold(&here)?;
             }
         }
-        self.charge(first.at.elapsed())?;
+        self.charge(first)?;
         target::resume(&mut self.armed.gdb, self.order.cancel)?;
         let stood_still = first.at.elapsed();
         self.journal.stood_still(hits, stood_still);
@@ -93,9 +100,9 @@ impl Stops<'_, '_, '_, '_> {
         if let Some(change) = change {
             self.armed.module_changed(change, stop, self.journal)?;
         }
-        let traces = self.armed.hooks.is_tracer(stop);
+        let traces = self.armed.tracer.is_at(stop);
         if traces {
-            self.armed.give_up_hooks(self.journal)?;
+            self.armed.give_up_entries(self.journal)?;
         }
         Ok(usize::from(change.is_some()) + usize::from(traces))
     }
@@ -237,20 +244,23 @@ impl Stops<'_, '_, '_, '_> {
         self.armed.release(index)?;
         self.armed.watch_from(index, stop, self.journal)?;
         if self.journal.hits_of(index) >= u64::from(spec.limit) {
-            self.disarm(index)?;
+            // The limit is what the recipe wants: that what is beyond it is not counted is worth no warning.
+            let _ = self.disarm(index, stop)?;
         }
         Ok(1)
     }
 
-    /// Takes a probe out that has had its hits.
-    fn disarm(&mut self, index: usize) -> Result<()> {
-        for breakpoint in std::mem::take(&mut self.armed.probes[index].breakpoints) {
-            self.armed.take_out(&breakpoint)?;
+    /// Takes a probe out that has had its hits. What comes after this stop is counted, where that can be; otherwise gives why not.
+    fn disarm(&mut self, index: usize, stop: &Stop) -> Result<std::result::Result<(), String>> {
+        let breakpoints = std::mem::take(&mut self.armed.probes[index].breakpoints);
+        for breakpoint in &breakpoints {
+            self.armed.take_out(breakpoint)?;
         }
         self.armed.probes[index].disarmed = true;
         let Armed { gdb, returns, .. } = &mut *self.armed;
         returns.forget(gdb, index, self.order.cancel)?;
         self.journal.disarmed(index);
-        Ok(())
+        let places: Vec<Location> = breakpoints.into_iter().flat_map(|breakpoint| breakpoint.locations).collect();
+        self.armed.count(index, &places, stop)
     }
 }

@@ -9,7 +9,7 @@ use crate::report::model::{
 };
 use crate::report::packets;
 use crate::report::path::{altering, in_a_line, place, system_call};
-use crate::report::text::{duration, plural, printable, seconds, shorten};
+use crate::report::text::{counted, duration, plural, printable, seconds, shorten};
 use crate::report::value;
 
 /// How many frames of the first hit are shown.
@@ -81,9 +81,10 @@ fn probe_fact(probe: &ProbeResult) -> String {
     let first = probe.locations.first().and_then(|location| place(location.file.as_deref(), location.line));
     let first = first.map_or(String::new(), |place| format!("  {place}"));
     let disarmed = if probe.disarmed { ", then disarmed" } else { "" };
+    let hits = format!("{}{}", plural(probe.hits, "hit"), counted(probe.counted));
     let locations = plural(probe.locations.len() as u64, "location");
     let cheap = if probe.kind == Some(StopKind::Cheap) { ", cheap stop" } else { "" };
-    format!("{} at {}{first}  {locations}{cheap}, {}{disarmed}", probe.name, probe.at, plural(probe.hits, "hit"))
+    format!("{} at {}{first}  {locations}{cheap}, {hits}{disarmed}", probe.name, probe.at)
 }
 
 fn step_fact(step: &StepResult) -> String {

@@ -105,6 +105,13 @@ fn the_number_of_hits_is_explained() {
     probe.disarmed = true;
     let limit = "✗ probe `rst` has 1 hit: 2 hits, then the probe reached its limit of 8 and was disarmed: there may have been more";
     assert_eq!(results(expect("1", &[], &[]), &[probe.clone()], &[hit(1), hit(2)]), [limit]);
+    let counted = [0, 4_312].map(|counted| {
+        let probe = ProbeResult { counted: Some(counted), ..probe.clone() };
+        results(expect("1", &[], &[]), &[probe], &[hit(1)]).remove(0)
+    });
+    assert_eq!(counted, ["0", "4,312"].map(|counted| {
+        format!("✓ probe `rst` has 1 hit: 1 hit, then the probe reached its limit of 8 and was disarmed (+ {counted} counted)")
+    }));
     probe.locations.clear();
     let nowhere = "✗ probe `rst` has 1 hit: no hits: `tcp_v4_send_reset` resolved to no location";
     assert_eq!(results(expect("1", &[], &[]), &[probe], &[]), [nowhere]);

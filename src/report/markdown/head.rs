@@ -7,7 +7,7 @@ use super::page::Page;
 use crate::report::model::{ErrorInfo, Hit, Outcome, ProbeResult, Report};
 use crate::report::packets;
 use crate::report::path::{altering, first_of_path, place};
-use crate::report::text::{duration, list, plural};
+use crate::report::text::{counted, duration, list, plural};
 
 /// Writes everything above the expectations.
 pub(super) fn write(page: &mut Page, report: &Report) {
@@ -102,6 +102,7 @@ fn hits_of(probe: &ProbeResult, hits: &[Hit]) -> String {
         (true, _) => "; then it reached its limit and was disarmed",
         (false, false) => "",
     };
+    let disarmed = format!("{disarmed}{}", counted(probe.counted));
     match seen.len() {
         n if n > 0 && seen.iter().all(|hit| hit.message.is_some()) => {
             format!("Probe {name} logged {}{by}{disarmed}.", plural(n as u64, "line"))
@@ -146,7 +147,8 @@ fn facts(report: &Report) -> Vec<[String; 2]> {
 }
 
 fn probe(probe: &ProbeResult) -> [String; 4] {
-    let hits = if probe.disarmed { format!("{}, then disarmed", probe.hits) } else { probe.hits.to_string() };
+    let disarmed = if probe.disarmed { ", then disarmed" } else { "" };
+    let hits = format!("{}{disarmed}{}", probe.hits, counted(probe.counted));
     let locations: Vec<String> = probe
         .locations
         .iter()

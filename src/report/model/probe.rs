@@ -18,6 +18,9 @@ pub struct ProbeResult {
     pub hits: u64,
     /// Whether it reached its limit or its budget and was disarmed: there may have been more.
     pub disarmed: bool,
+    /// How often the functions that it stopped in were entered after it was disarmed; none where that was not counted.
+    #[serde(default)]
+    pub counted: Option<u64>,
     /// Why it was never armed, if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub never_armed: Option<String>,

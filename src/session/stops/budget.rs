@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Stops;
 use crate::error::Result;
+use crate::gdb::client::Stop;
 use crate::report::text::plural;
+use crate::session::probes::Probe;
 
 /// What a probe has cost so far.
 #[derive(Debug, Default, Clone, Copy)]
@@ -23,8 +25,9 @@ impl Spent {
 }
 
 impl Stops<'_, '_, '_, '_> {
-    /// Charges a stop of this length to the probes that it was about, hits or not.
-    pub(super) fn charge(&mut self, length: Duration) -> Result<()> {
+    /// Charges a stop, from when it was told until now, to the probes that it was about, hits or not.
+    pub(super) fn charge(&mut self, stop: &Stop) -> Result<()> {
+        let length = stop.at.elapsed();
         let mut charged = std::mem::take(&mut self.charged);
         charged.sort_unstable();
         charged.dedup();
@@ -32,21 +35,28 @@ impl Stops<'_, '_, '_, '_> {
             let probe = &mut self.armed.probes[index];
             probe.spent.time += length;
             probe.spent.stops += 1;
-            let (Spent { time, stops }, spec) = (probe.spent, probe.spec);
-            if probe.disarmed || time <= spec.budget {
-                continue;
+            if !probe.disarmed && probe.spent.time > probe.spec.budget {
+                self.disarm_as_too_dear(index, stop)?;
             }
-            let hits = plural(self.journal.hits_of(index), "hit");
-            self.journal.warn(format!(
-                "probe `{}` was disarmed after {hits} at {}: the guest had stood still for it longer than its `budget` of {}; \
-                 what came after that was not counted",
-                spec.name,
-                plural(stops, "stop"),
-                humantime::format_duration(spec.budget),
-            ));
-            self.disarm(index)?;
-            self.journal.over_budget(index);
         }
+        Ok(())
+    }
+
+    fn disarm_as_too_dear(&mut self, index: usize, stop: &Stop) -> Result<()> {
+        let counted = self.disarm(index, stop)?;
+        let Probe { spec, spent, .. } = &self.armed.probes[index];
+        let hits = plural(self.journal.hits_of(index), "hit");
+        let after = match counted {
+            Ok(()) => "from then on entries were only counted".into(),
+            Err(why) => format!("what came after that was not counted: {why}"),
+        };
+        self.journal.warn(format!(
+            "probe `{}` was disarmed after {hits} at {}: the guest had stood still for it longer than its `budget` of {}; {after}",
+            spec.name,
+            plural(spent.stops, "stop"),
+            humantime::format_duration(spec.budget),
+        ));
+        self.journal.over_budget(index);
         Ok(())
     }
 }
