@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::server::Address;
 use crate::session::Acceleration;
 
 /// Kernel debugging sessions as code: a recipe boots a debug kernel, stops on functions, reports every stop.
@@ -28,6 +29,8 @@ pub enum Verb {
     Symbols(SymbolsArgs),
     /// Sit at a terminal in a recipe's guest, its topology set up.
     Shell(ShellArgs),
+    /// Serve a run that was recorded to gdb: its hits are the stops, forwards and backwards.
+    Replay(ReplayArgs),
     /// Check, list recipes.
     #[command(subcommand)]
     Recipe(RecipeVerb),
@@ -64,6 +67,9 @@ pub struct RunArgs {
     /// Stop at breakpoints, even where kdbg knows a way that costs less.
     #[arg(long)]
     pub breakpoints: bool,
+    /// Record the guest's registers and memory at each hit, for `kdbg replay`.
+    #[arg(long)]
+    pub record: bool,
     /// Print events and the result as JSON, one object a line.
     #[arg(long)]
     pub json: bool,
@@ -127,6 +133,19 @@ pub struct ShellArgs {
     /// Install the host packages that are missing.
     #[arg(long)]
     pub install: bool,
+}
+
+/// `kdbg replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A run directory with a recording, or its recording.kdbg.
+    pub run: PathBuf,
+    /// Listen on this port of the loopback, like 1234 or 127.0.0.1:1234; one that is free if this is left out.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<Address>,
+    /// Listen on a Unix socket that is made here.
+    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
+    pub socket: Option<PathBuf>,
 }
 
 /// `kdbg recipe`.

@@ -7,6 +7,7 @@ pub mod doctor;
 mod explain;
 mod matrix;
 pub mod recipe;
+pub mod replay;
 pub mod run;
 pub mod shell;
 pub mod symbols;
@@ -54,6 +55,7 @@ pub fn dispatch(verb: Verb, cancel: &Cancel) -> Result<ExitCode> {
         Verb::Build(args) => build::build(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Symbols(args) => symbols::symbols(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Shell(args) => shell::shell(&args, cancel),
+        Verb::Replay(args) => replay::replay(&args, cancel),
         Verb::Recipe(RecipeVerb::Check { files }) => recipe::check(&files).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::List { folder }) => recipe::list(&folder).map(|()| ExitCode::SUCCESS),
         Verb::Cache(CacheVerb::List { json }) => cache::list(json).map(|()| ExitCode::SUCCESS),
@@ -138,7 +140,7 @@ mod tests {
             }
         }
         assert!(seen > 5 && wrong.is_empty(), "{seen} seen\n{}", wrong.join("\n"));
-        let bad = ["replay x", "recipe new", "run RECIPE --moon V"];
+        let bad = ["rewind x", "recipe new", "run RECIPE --moon V"];
         assert!(bad.into_iter().all(|line| objection(line).is_some()));
         assert_eq!(objection("run RECIPE --install"), None);
     }

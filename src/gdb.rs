@@ -20,6 +20,7 @@ mod memory;
 pub mod mi;
 pub mod modules;
 mod objects;
+pub mod packets;
 pub mod program;
 pub mod read_ahead;
 mod registers;

@@ -29,6 +29,7 @@
 //! | [`gdb`] | GDB: the MI grammar, the child, breakpoints, what a hit shows, symbols |
 //! | [`package`] | Debian's packages, downloaded and unpacked without installing them |
 //! | [`host`] | what this machine has and lacks, and how that is installed |
+//! | [`recording`] | all registers and the whole memory at each hit, in one file; what a debugger sees of it |
 //! | [`store`] | the cache with its locks and staging; the directory of a run |
 //! | [`process`] | every child: supervised, in a group of its own, ended for sure |
 //! | [`server`] | what GDB attaches to: one client, and a seam behind which something can be debugged |
@@ -78,6 +79,7 @@ pub mod memory;
 pub mod package;
 pub mod process;
 pub mod recipe;
+pub mod recording;
 pub mod report;
 pub mod server;
 pub mod session;

@@ -5,10 +5,12 @@
 //! say is the same.
 
 mod maps;
+mod pagemap;
 pub mod paging;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -29,6 +31,8 @@ const LEGACY: Range<u64> = 0xa_0000..0x10_0000;
 pub struct Ram {
     /// QEMU's address space.
     process: File,
+    /// What is said of its pages (/proc/PID/pagemap).
+    pagemap: File,
     /// Where the guest's memory begins in it.
     base: u64,
     /// In bytes.
@@ -47,8 +51,28 @@ impl Ram {
         // It is named there without links; when it is deleted, it cannot be looked up any more.
         let backend = std::fs::canonicalize(backend).unwrap_or_else(|_| backend.into());
         let span = maps::find(&maps, &backend, size)?;
+        let pagemap = File::open(format!("/proc/{process}/pagemap")).ok()?;
         let process = File::open(format!("/proc/{process}/mem")).ok()?;
-        Some(Ram { process, base: span.address, size })
+        Some(Ram { process, pagemap, base: span.address, size })
+    }
+
+    /// The pages that the process has a copy of its own of, where it has mapped the file privately: all others are the
+    /// file's. By their number in the file, in order.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn own_pages(&self) -> io::Result<Vec<u32>> {
+        let mut entries = vec![0; usize::try_from(self.size / PAGE * pagemap::ENTRY).map_err(io::Error::other)?];
+        self.pagemap.read_exact_at(&mut entries, self.base / PAGE * pagemap::ENTRY)?;
+        Ok(pagemap::own(&entries))
+    }
+
+    /// Reads so many pages of the file, as the process has them.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn read_pages(&self, first: u32, into: &mut [u8]) -> io::Result<()> {
+        self.process.read_exact_at(into, self.base + u64::from(first) * PAGE)
     }
 
     /// Reads all of these bytes; false where not all are in memory, or QEMU is gone.
@@ -58,8 +82,8 @@ impl Ram {
     }
 }
 
-/// Where in a memory of this size so many bytes at a physical address are.
-fn offset(address: u64, count: u64, size: u64) -> Option<u64> {
+/// Where in the file of a memory of this size so many bytes at a physical address are.
+pub fn offset(address: u64, count: u64, size: u64) -> Option<u64> {
     let low = if size >= ALL_LOW { LOW } else { size };
     let end = address.checked_add(count)?;
     if address < LEGACY.end && end > LEGACY.start {
@@ -164,7 +188,8 @@ mod tests {
         write(0x2000, &0x3001_u64.to_le_bytes());
         write(0x3000, &0x81_u64.to_le_bytes());
         write(0x3fff, &[0]);
-        let ram = Ram { process: process.try_clone().unwrap(), base, size: 0x4000 };
+        let pagemap = tempfile::tempfile().unwrap();
+        let ram = Ram { process: process.try_clone().unwrap(), pagemap, base, size: 0x4000 };
         let mut stopped = Stopped::new(&ram, 0x1000, 0);
         assert_eq!(stopped.read(0, 8), Some(vec![7; 8]));
         assert_eq!(stopped.read(0x3ffe, 2), Some(vec![0; 2]));

@@ -7,6 +7,7 @@
 
 mod arch;
 mod behind;
+pub mod description;
 #[cfg(test)]
 mod fake;
 mod listen;

@@ -18,6 +18,7 @@ mod inputs;
 mod journal;
 mod modules;
 mod probes;
+mod record;
 mod request;
 mod script;
 mod setup;
@@ -48,6 +49,7 @@ pub use boot::Acceleration;
 use boot::{Boot, Parts};
 use capture::Capture;
 use journal::Journal;
+use record::Recorder;
 pub use request::kernel_request;
 
 /// Everything a run is given.
@@ -63,6 +65,8 @@ pub struct Order<'a> {
     pub cold: bool,
     /// Whether the guest stops at breakpoints even where there is a way that costs less.
     pub breakpoints: bool,
+    /// Whether the run is recorded even where the recipe does not say so.
+    pub record: bool,
     /// QEMU.
     pub qemu: PathBuf,
     /// GDB.
@@ -146,6 +150,7 @@ fn play(
         armed.take_loaded(journal)?;
         armed.watch_globals(journal)?;
         armed.make_cheap(guest, journal)?;
+        armed.recorder = Recorder::begin(order, parts.kernel, guest, &mut armed.gdb, journal)?;
         target::resume(&mut armed.gdb, order.cancel)?;
         read_ahead(&mut armed.gdb)
     })?;

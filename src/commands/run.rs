@@ -18,7 +18,7 @@ use crate::report::sources::KernelTree;
 use crate::report::volatile;
 use crate::session::{self, Ended, Order};
 use crate::store::{Cache, RunDir};
-use crate::{kernel, recipe, ui};
+use crate::{kernel, recipe, recording, ui};
 
 /// Runs the recipe on its kernel, or on each of several; writes the reports and shows the result.
 ///
@@ -39,6 +39,7 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
         acceleration: args.accel.into(),
         cold: args.cold,
         breakpoints: args.breakpoints,
+        record: args.record,
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
         cache: &cache,
@@ -83,6 +84,7 @@ pub(super) struct Bench<'a> {
     acceleration: session::Acceleration,
     cold: bool,
     breakpoints: bool,
+    record: bool,
     qemu: PathBuf,
     gdb: PathBuf,
     cache: &'a Cache,
@@ -104,6 +106,7 @@ impl Bench<'_> {
             acceleration: self.acceleration,
             cold: self.cold,
             breakpoints: self.breakpoints,
+            record: self.record,
             qemu: self.qemu.clone(),
             gdb: self.gdb.clone(),
             run_dir,
@@ -159,6 +162,7 @@ fn files(run_dir: &RunDir) -> BTreeMap<String, String> {
         "gdb-modules-mi.log",
         "build.log",
         "packets.pcapng",
+        recording::FILE,
         "kdbg.lock.yaml",
     ];
     let fetched = std::fs::read_dir(run_dir.file("files")).into_iter().flatten().flatten();

@@ -40,6 +40,7 @@ pub fn shell(args: &ShellArgs, cancel: &Cancel) -> Result<ExitCode> {
         acceleration: args.accel.into(),
         cold: args.cold,
         breakpoints: false,
+        record: false,
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
         run_dir: &RunDir::create(&loaded.recipe.name, Some(folder.path()))?,

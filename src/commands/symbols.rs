@@ -32,6 +32,7 @@ pub fn symbols(args: &SymbolsArgs, cancel: &Cancel) -> Result<()> {
             acceleration: Acceleration::Tcg,
             cold: true,
             breakpoints: false,
+            record: false,
             // Nothing boots.
             qemu: PathBuf::new(),
             gdb: find("gdb")?,

@@ -7,6 +7,7 @@ use super::cpu::{Cpu, Numbers};
 use super::mi::{Value, Values, number};
 use super::variables::KERNEL_HALF;
 use crate::decode::Memory;
+use crate::digest::unhex;
 use crate::error::Result;
 use crate::event::Cancel;
 use crate::memory::{Ram, Stopped};
@@ -144,10 +145,4 @@ pub(super) fn write(gdb: &mut Gdb, address: u64, bytes: &[u8], cancel: &Cancel) 
         let _ = write!(hex, "{byte:02x}");
     }
     gdb.must(&format!("-data-write-memory-bytes {address:#x} {hex}"), cancel).map(drop)
-}
-
-/// Bytes as GDB writes them.
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks_exact(2);
-    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

@@ -2,10 +2,11 @@
 
 use super::client::Gdb;
 use super::command::evaluate_at;
-use super::memory::{self, unhex};
+use super::memory;
 use super::mi::number;
 use super::variables::KERNEL_HALF;
 use crate::decode::Memory;
+use crate::digest::unhex;
 use crate::error::{Error, Result};
 use crate::event::Cancel;
 use crate::unwind;

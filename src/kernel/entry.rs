@@ -235,7 +235,10 @@ pub(super) fn remember(cache: &Cache, request: &str, key: &str) -> Result<()> {
 }
 
 /// The GNU build-id of an ELF file, in hexadecimal.
-fn build_id(path: &Path) -> Result<String> {
+///
+/// # Errors
+/// It cannot be read, is no ELF file or has none.
+pub fn build_id(path: &Path) -> Result<String> {
     use object::Object;
     let data = fs::read(path).or_host(format!("read {}", path.display()))?;
     let file =

@@ -32,6 +32,9 @@ pub struct Recipe {
     /// What runs in the guest while the probes are armed.
     #[serde(default)]
     pub trigger: Vec<StepSpec>,
+    /// Whether the guest's registers and memory are kept at each hit.
+    #[serde(default)]
+    pub record: bool,
     /// What must be seen for the run to pass.
     #[serde(default)]
     pub expect: Vec<ExpectSpec>,

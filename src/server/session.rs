@@ -65,11 +65,14 @@ struct Session<'c, 's, 'b> {
     reader: Reader,
     /// Whether packets are acknowledged; a client that trusts its connection ends that.
     acknowledges: bool,
+    /// Whether the client wants the number of a process in front of a thread's.
+    names_processes: bool,
 }
 
 /// Serves a client until it is gone. Whatever stands behind is told then.
 pub(super) fn serve(client: &mut Client<'_>, behind: &mut dyn Behind, cancel: &Cancel) -> Result<Left> {
-    let mut session = Session { client, machine: Machine::new(behind), reader: Reader::default(), acknowledges: true };
+    let (machine, reader) = (Machine::new(behind), Reader::default());
+    let mut session = Session { client, machine, reader, acknowledges: true, names_processes: false };
     let left = session.run(cancel);
     session.machine.behind.left()?;
     left
@@ -163,8 +166,14 @@ impl<'b> Session<'_, '_, 'b> {
 
     /// The answer to a packet that is none of gdbstub's business.
     fn own(&mut self, body: &[u8]) -> Option<String> {
+        self.names_processes |= body.starts_with(b"qSupported") && contains(body, b"multiprocess+");
         let answer = match body {
             b"" => UNKNOWN,
+            // gdbstub says the first thread of all.
+            b"?" => {
+                let process = if self.names_processes { "p1." } else { "" };
+                return Some(format!("T05thread:{process}{:x};", self.machine.behind.halted().cpu + 1));
+            }
             // As QEMU has it: whether addresses are physical.
             b"qqemu.PhyMemMode" if self.machine.physical => "1",
             b"qqemu.PhyMemMode" => "0",
@@ -210,6 +219,10 @@ impl<'b> Session<'_, '_, 'b> {
         let bytes = std::mem::take(&mut output.0);
         self.client.stream.write_all(&bytes).map_err(|error| Left::Lost(error.to_string()))
     }
+}
+
+fn contains(body: &[u8], words: &[u8]) -> bool {
+    body.windows(words.len()).any(|part| part == words)
 }
 
 fn output<'a>(stub: &'a mut Stub<'_>) -> Option<&'a mut Output> {

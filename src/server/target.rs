@@ -163,11 +163,10 @@ impl MultiThreadBase for Machine<'_> {
         refused(self.behind.write(space, start_addr, data).map_err(TargetError::Fatal)?)
     }
 
-    /// The one that has stopped comes first: a client that asks takes it for the one that the stop is about.
+    /// In their order: GDB numbers them as they come, and the kernel's own scripts for GDB take these numbers for those of the
+    /// CPUs.
     fn list_active_threads(&mut self, thread_is_active: &mut dyn FnMut(Tid)) -> Result<()> {
-        let first = self.behind.halted().cpu;
-        thread_is_active(tid(first));
-        (0..self.behind.cpus()).filter(|cpu| *cpu != first).for_each(|cpu| thread_is_active(tid(cpu)));
+        (0..self.behind.cpus()).for_each(|cpu| thread_is_active(tid(cpu)));
         Ok(())
     }
 

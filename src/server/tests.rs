@@ -66,7 +66,8 @@ fn registers_memory_and_runs_of_every_kind() {
     let (left, fake) = served(|server| {
         let mut client = Speaker::connect(server);
         assert!(client.ask("qSupported:multiprocess+;swbreak+").contains("ReverseContinue+"));
-        assert_eq!(client.ask("?"), "T05thread:p01.01;");
+        assert_eq!(client.ask("?"), "T05thread:p1.1;");
+        assert_eq!(client.ask("qfThreadInfo"), "mp01.01,p01.02");
         assert_eq!(client.ask("Hg2"), "OK");
         assert_eq!(&client.ask("g")[256..272], "00020081ffffffff");
         assert_eq!(client.ask("Hg1"), "OK");
@@ -285,7 +286,7 @@ fn whatever_a_client_sends_the_server_is_there_for_the_next_one() {
     client.send(&packet("?"));
     client.send(&packet("D"));
     assert_eq!(server.client(&cancel).unwrap().serve(&mut fake, &cancel).unwrap(), Left::Detached);
-    assert_eq!(client.answer(), "T05thread:01;");
+    assert_eq!(client.answer(), "T05thread:1;");
 }
 
 #[test]

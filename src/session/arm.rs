@@ -7,6 +7,7 @@ use super::Order;
 use super::journal::Journal;
 use super::modules::Chosen;
 use super::probes::Probe;
+use super::record::Recorder;
 use crate::error::Result;
 use crate::event::Phase;
 use crate::gdb::breakpoints::{self, Breakpoint, Unresolved};
@@ -39,6 +40,8 @@ pub(crate) struct Armed<'a> {
     pub(crate) counters: Counters,
     /// Whom the guest's entries of functions are left to.
     pub(crate) tracer: Tracer,
+    /// What records the run, if it is recorded.
+    pub(super) recorder: Option<Recorder>,
     /// Whether stops at breakpoints are dear.
     pub(super) dear: bool,
     pub(super) order: &'a Order<'a>,
@@ -89,6 +92,7 @@ pub(super) fn load_gdb<'a>(
             hooks,
             counters,
             tracer,
+            recorder: None,
             dear: false,
             order,
             kernel,

@@ -10,6 +10,7 @@ pub(crate) use budget::Spent;
 use super::Order;
 use super::arm::Armed;
 use super::journal::Journal;
+use super::record::record;
 use crate::error::{Error, Result};
 use crate::gdb::client::Stop;
 use crate::gdb::collect::{Probed, Returned};
@@ -238,6 +239,8 @@ impl Stops<'_, '_, '_, '_> {
         if let Some(cut) = &hit.cut {
             self.journal.warn_once(format!("probe `{}`: a stack is {cut}; what is below it is not known", spec.name));
         }
+        // As it is collected: before anything is changed.
+        record(&mut self.armed.recorder, &mut self.armed.gdb, &hit, stop, self.order, self.journal)?;
         hit.altered = self.alter(index, stop)?;
         self.journal.armed(index, &self.armed.probes[index]);
         self.journal.hit(index, hit)?;

@@ -10,6 +10,7 @@ pub(crate) mod equal;
 pub(crate) mod kernel;
 pub(crate) mod obtain;
 pub(crate) mod packets;
+pub(crate) mod plain;
 pub(crate) mod printed;
 pub(crate) mod second_look;
 pub(crate) mod terminal;
@@ -427,6 +428,11 @@ impl Running {
             let said = self.stdout.text();
             said.lines().any(|line| line.starts_with(&kind) && line.contains(text)).then_some(())
         });
+    }
+
+    /// Waits for a line of kdbg's standard output.
+    pub(crate) fn wait_for_line(&self) -> String {
+        wait_until(LIMIT, "a line of its standard output", || self.stdout.text().lines().next().map(String::from))
     }
 
     /// Waits until kdbg has said `text` on its standard error.

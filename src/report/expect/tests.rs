@@ -27,6 +27,7 @@ fn recipe(expect: ExpectSpec) -> Recipe {
             exit: 1,
             timeout: std::time::Duration::from_secs(10),
         }],
+        record: false,
         expect: vec![expect],
     }
 }

@@ -1,0 +1,176 @@
+//! A recording's file, read again.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::chunk::{Found, Kind, MAGIC, next};
+use super::contents::Contents;
+use super::format::{BaseIndex, Head, HitIndex, PAGE_SIZE, Stop, unpack};
+use crate::error::{Error, IoContext, Result};
+use crate::memory::offset;
+
+/// What mends a recording that cannot be read.
+const AGAIN: &str = "record it again: `kdbg run RECIPE --record`";
+
+/// A recording.
+#[derive(Debug)]
+pub struct Recording {
+    /// What is recorded.
+    pub head: Head,
+    /// The hits, in order; at least one.
+    pub hits: Vec<Stop>,
+    /// That the file ends in a hit that was not written whole, or damaged: where, and what is missing.
+    pub cut: Option<String>,
+    bytes: Vec<u8>,
+    contents: Contents,
+    /// The content of a page from a hit on, by the hit's place in `hits`. What the guest began with is that of the first.
+    pages: BTreeMap<u32, Vec<(usize, u32)>>,
+}
+
+impl Recording {
+    /// Reads a file, up to its last whole hit.
+    ///
+    /// # Errors
+    /// It is no recording, damaged before its last hit, or has none.
+    pub fn open(path: &Path) -> Result<Recording> {
+        let bytes = std::fs::read(path).or_host(format!("read {}", path.display()))?;
+        Parse { path: path.into(), at: 0 }.parse(bytes)
+    }
+
+    /// Reads physical memory as it was at a hit, by the hit's place in `hits`; false where there is none.
+    pub fn read(&mut self, hit: usize, address: u64, mut into: &mut [u8]) -> bool {
+        let Some(mut at) = offset(address, into.len() as u64, self.head.memory) else { return false };
+        while !into.is_empty() {
+            let from = usize::try_from(at % PAGE_SIZE as u64).unwrap_or_default();
+            let (here, rest) = into.split_at_mut(into.len().min(PAGE_SIZE - from));
+            let Ok(page) = u32::try_from(at / PAGE_SIZE as u64) else { return false };
+            let number = self.content(hit, page);
+            if self.contents.read(&self.bytes, number, from, here).is_err() {
+                return false;
+            }
+            at += here.len() as u64;
+            into = rest;
+        }
+        true
+    }
+
+    fn content(&self, hit: usize, page: u32) -> u32 {
+        let changes = self.pages.get(&page).map(Vec::as_slice).unwrap_or_default();
+        let until = changes.partition_point(|(since, _)| *since <= hit);
+        until.checked_sub(1).map_or(0, |last| changes[last].1)
+    }
+}
+
+/// A file that is read.
+struct Parse {
+    path: PathBuf,
+    at: usize,
+}
+
+impl Parse {
+    fn parse(mut self, bytes: Vec<u8>) -> Result<Recording> {
+        if !bytes.starts_with(MAGIC) {
+            let why = if bytes.starts_with(&MAGIC[..7]) {
+                "another version of kdbg has written it"
+            } else {
+                "it does not begin as one"
+            };
+            return Err(Error::usage(format!("{} is no recording that this kdbg reads: {why}", self.path.display()))
+                .hint("name a run directory that has a recording.kdbg, or that file"));
+        }
+        self.at = MAGIC.len();
+        let head: Head = match next(&bytes[self.at..]) {
+            Found::Whole(Kind::Head, content, length) => {
+                let head = serde_json::from_slice(content).map_err(|error| self.damaged(&error.to_string()))?;
+                self.at += length;
+                head
+            }
+            Found::Cut | Found::End => return Err(self.empty()),
+            Found::Damaged(why) => return Err(self.damaged(why)),
+            Found::Whole(..) => return Err(self.damaged("it does not say what is recorded")),
+        };
+        let mut recording = Recording {
+            head,
+            hits: Vec::new(),
+            cut: None,
+            bytes: Vec::new(),
+            contents: Contents::new(),
+            pages: BTreeMap::new(),
+        };
+        loop {
+            match next(&bytes[self.at..]) {
+                Found::End => break,
+                Found::Cut => {
+                    let (hits, end) = (recording.hits.len(), bytes.len());
+                    recording.cut = Some(format!(
+                        "{} ends in the middle of a hit, behind byte {} of {end}: the {hits} before it are whole",
+                        self.path.display(),
+                        self.at
+                    ));
+                    break;
+                }
+                Found::Damaged(why) => return Err(self.damaged(why)),
+                Found::Whole(kind, content, length) => {
+                    let taken = self.take(kind, content, length, &bytes, &mut recording);
+                    taken.map_err(|error| self.damaged(&error.to_string()))?;
+                    self.at += length;
+                }
+            }
+        }
+        if recording.hits.is_empty() {
+            return Err(self.empty());
+        }
+        recording.bytes = bytes;
+        Ok(recording)
+    }
+
+    fn take(
+        &self,
+        kind: Kind,
+        content: &[u8],
+        length: usize,
+        bytes: &[u8],
+        into: &mut Recording,
+    ) -> std::io::Result<()> {
+        let end = self.at + length;
+        let mut add = |packed: &[u8]| into.contents.add(bytes, end - packed.len()..end);
+        let wrong = |why: &str| Err(std::io::Error::other(why.to_string()));
+        match kind {
+            Kind::Head => return wrong("it begins twice"),
+            Kind::Base => {
+                let (BaseIndex { pages }, packed) = unpack(content)?;
+                let numbers = add(packed)?;
+                if pages.len() != numbers.len() || !into.hits.is_empty() {
+                    return wrong("what the guest began with is not what was written");
+                }
+                for (page, number) in pages.into_iter().zip(numbers) {
+                    into.pages.entry(page).or_default().push((0, number));
+                }
+            }
+            Kind::Hit => {
+                let (HitIndex { stop, pages }, packed) = unpack(content)?;
+                add(packed)?;
+                let cpus = into.head.cpus;
+                let fits = stop.cpu < cpus && stop.registers.len() == cpus as usize;
+                if !fits || pages.iter().any(|(_, number)| !into.contents.has(*number)) {
+                    return wrong("a hit is not what was written");
+                }
+                let hit = into.hits.len();
+                for (page, number) in pages {
+                    into.pages.entry(page).or_default().push((hit, number));
+                }
+                into.hits.push(stop);
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, why: &str) -> Error {
+        Error::usage(format!("{} is damaged at byte {}: {why}", self.path.display(), self.at)).hint(AGAIN)
+    }
+
+    fn empty(&self) -> Error {
+        Error::usage(format!("{} has no hit: the run ended, or was cut off, before the first one", self.path.display()))
+            .hint(AGAIN)
+    }
+}

@@ -1,0 +1,260 @@
+//! A recording behind the server: each hit is a stop, and running goes from one to the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::Recording;
+use super::format::PAGE_SIZE;
+use crate::error::{Error, Result};
+use crate::memory::offset;
+use crate::memory::paging::Tables;
+use crate::server::{Behind, Breakpoint, Halt, Move, Why, description};
+
+/// A page of a client's own.
+type Page = Box<[u8; PAGE_SIZE]>;
+
+/// A recording that is debugged. It stands at one of its hits.
+#[derive(Debug)]
+pub struct Replay {
+    recording: Recording,
+    /// The hit, by its place in the recording.
+    at: usize,
+    halt: Halt,
+    breakpoints: BTreeSet<u64>,
+    /// What the client has written: pages by hit and number, registers by hit and CPU. The recording stays as it is.
+    pages: BTreeMap<(usize, u32), Page>,
+    registers: BTreeMap<(usize, u32), Vec<u8>>,
+    /// Where it is about to stop.
+    next: Option<Halt>,
+}
+
+impl Replay {
+    /// At the first hit.
+    pub fn new(recording: Recording) -> Replay {
+        let halt = Halt { cpu: 0, why: Why::Trap, note: None };
+        let mut replay = Replay {
+            recording,
+            at: 0,
+            halt,
+            breakpoints: BTreeSet::new(),
+            pages: BTreeMap::new(),
+            registers: BTreeMap::new(),
+            next: None,
+        };
+        replay.halt = replay.stand_at(0, Why::Trap);
+        replay
+    }
+
+    /// Goes to a hit. Gives the stop there: at a breakpoint, or of this kind.
+    fn stand_at(&mut self, hit: usize, otherwise: Why) -> Halt {
+        self.at = hit;
+        let Some(hit) = self.recording.hits.get(hit) else { return self.halt.clone() };
+        let is_breakpoint = self.pc(hit.cpu).is_some_and(|pc| self.breakpoints.contains(&pc));
+        let why = if is_breakpoint { Why::Breakpoint } else { otherwise };
+        let note = format!("hit {} of {}: probe {}", self.at + 1, self.recording.hits.len(), hit.probe);
+        Halt { cpu: hit.cpu, why, note: Some(note) }
+    }
+
+    fn end(&self, why: Why, words: &str) -> Halt {
+        let note = format!("hit {} is the {words} of this recording", self.at + 1);
+        Halt { why, note: Some(note), ..self.halt.clone() }
+    }
+
+    fn all_registers(&self, cpu: u32) -> Option<&Vec<u8>> {
+        let recorded = || self.recording.hits.get(self.at)?.registers.get(cpu as usize);
+        self.registers.get(&(self.at, cpu)).or_else(recorded)
+    }
+
+    fn register(&self, cpu: u32, name: &str) -> Option<u64> {
+        description::value(&self.recording.head.description, self.all_registers(cpu)?, name)
+    }
+
+    fn pc(&self, cpu: u32) -> Option<u64> {
+        self.register(cpu, "rip")
+    }
+
+    /// Physical memory, with what the client has written.
+    fn physical(&mut self, address: u64, into: &mut [u8]) -> bool {
+        if !self.recording.read(self.at, address, into) {
+            return false;
+        }
+        let Some(place) = self.place(address, into.len()) else { return true };
+        if let Some(page) = self.pages.get(&(self.at, place.0)) {
+            into.copy_from_slice(&page[place.1..place.1 + into.len()]);
+        }
+        true
+    }
+
+    /// The page, and where in it, that these bytes are in, if they are in one.
+    fn place(&self, address: u64, length: usize) -> Option<(u32, usize)> {
+        let at = offset(address, length as u64, self.recording.head.memory)?;
+        let within = usize::try_from(at).ok()? % PAGE_SIZE;
+        (within + length <= PAGE_SIZE).then_some(())?;
+        Some((u32::try_from(at / PAGE_SIZE as u64).ok()?, within))
+    }
+
+    /// The physical address of one that a CPU uses, or that is one.
+    fn translate(&mut self, cpu: Option<u32>, address: u64) -> Option<u64> {
+        let Some(cpu) = cpu else { return Some(address) };
+        let tables = Tables::of(self.register(cpu, "cr3")?, self.register(cpu, "cr4")?);
+        tables.translate(address, &mut |address, into| self.physical(address, into))
+    }
+
+    fn write_in_page(&mut self, (number, within): (u32, usize), address: u64, bytes: &[u8]) -> Option<()> {
+        let start = address - within as u64;
+        let mut page = Box::new([0; PAGE_SIZE]);
+        self.physical(start, &mut page[..]).then_some(())?;
+        page[within..within + bytes.len()].copy_from_slice(bytes);
+        self.pages.insert((self.at, number), page);
+        Some(())
+    }
+
+    /// The hits, as `monitor hits` lists them.
+    fn list(&self) -> String {
+        let mut text = String::new();
+        for (number, hit) in self.recording.hits.iter().enumerate() {
+            let mark = if number == self.at { '*' } else { ' ' };
+            let _ = writeln!(text, "{mark} hit {}  probe {}  CPU {}", number + 1, hit.probe, hit.cpu);
+        }
+        text
+    }
+}
+
+/// Bytes at an address, cut where pages end.
+fn by_page(address: u64, length: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let at = address.checked_add(done as u64).filter(|_| done < length)?;
+        let within = usize::try_from(at % PAGE_SIZE as u64).ok()?;
+        let end = length.min(done + PAGE_SIZE - within);
+        let part = (at, done..end);
+        done = end;
+        Some(part)
+    })
+}
+
+impl Behind for Replay {
+    fn cpus(&self) -> u32 {
+        self.recording.head.cpus
+    }
+
+    fn description(&self, annex: &str) -> Option<&str> {
+        self.recording.head.description.get(annex).map(String::as_str)
+    }
+
+    fn halted(&self) -> Halt {
+        self.halt.clone()
+    }
+
+    fn registers(&mut self, cpu: u32) -> Result<Vec<u8>> {
+        self.all_registers(cpu).cloned().ok_or_else(|| Error::usage("the recording has no such CPU"))
+    }
+
+    fn set_registers(&mut self, cpu: u32, bytes: &[u8]) -> Result<bool> {
+        let fits = self.all_registers(cpu).is_some_and(|registers| registers.len() == bytes.len());
+        if fits {
+            self.registers.insert((self.at, cpu), bytes.to_vec());
+        }
+        Ok(fits)
+    }
+
+    fn read(&mut self, cpu: Option<u32>, address: u64, into: &mut [u8]) -> Result<usize> {
+        for (at, part) in by_page(address, into.len()) {
+            let before = part.start;
+            let from = self.translate(cpu, at);
+            if !from.is_some_and(|from| self.physical(from, &mut into[part])) {
+                return Ok(before);
+            }
+        }
+        Ok(into.len())
+    }
+
+    /// Into pages of the client's own, which are those of this hit.
+    fn write(&mut self, cpu: Option<u32>, address: u64, bytes: &[u8]) -> Result<bool> {
+        let mut places = Vec::new();
+        for (at, part) in by_page(address, bytes.len()) {
+            let to = self.translate(cpu, at);
+            let Some((to, place)) = to.and_then(|to| Some((to, self.place(to, part.len())?))) else { return Ok(false) };
+            places.push((to, place, part));
+        }
+        for (to, place, part) in places {
+            if self.write_in_page(place, to, &bytes[part]).is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// One stands only where a hit is, and tells the client that it is this breakpoint's.
+    fn set(&mut self, breakpoint: Breakpoint) -> Result<bool> {
+        match breakpoint {
+            Breakpoint::Software(at) | Breakpoint::Hardware(at) => self.breakpoints.insert(at),
+            Breakpoint::Watch(..) => return Ok(false),
+        };
+        Ok(true)
+    }
+
+    fn clear(&mut self, breakpoint: Breakpoint) -> Result<bool> {
+        Ok(match breakpoint {
+            Breakpoint::Software(at) | Breakpoint::Hardware(at) => self.breakpoints.remove(&at),
+            Breakpoint::Watch(..) => false,
+        })
+    }
+
+    fn goes_back(&self) -> bool {
+        true
+    }
+
+    /// A step is a way to the next hit too: GDB steps off a breakpoint before it continues, and would find itself where it was
+    /// for ever.
+    fn resume(&mut self, how: Move) -> Result<()> {
+        let last = self.recording.hits.len() - 1;
+        let halt = match how {
+            // GDB 13 hangs when it is told that a recording is at its end.
+            Move::Continue | Move::Step(_) if self.at == last => self.end(Why::Interrupted, "last"),
+            Move::ReverseContinue | Move::ReverseStep(_) if self.at == 0 => self.end(Why::Beginning, "first"),
+            Move::Continue => self.stand_at(self.at + 1, Why::Trap),
+            Move::ReverseContinue => self.stand_at(self.at - 1, Why::Trap),
+            // A trap, GDB would take for the end of its step, and go on.
+            Move::Step(_) => self.stand_at(self.at + 1, Why::Interrupted),
+            Move::ReverseStep(_) => self.stand_at(self.at - 1, Why::Interrupted),
+        };
+        self.next = Some(halt);
+        Ok(())
+    }
+
+    fn wait(&mut self, _patience: Duration) -> Result<Option<Halt>> {
+        let halt = self.next.take();
+        if let Some(halt) = &halt {
+            self.halt = halt.clone();
+        }
+        Ok(halt)
+    }
+
+    fn interrupt(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn monitor(&mut self, command: &str) -> Option<String> {
+        match command {
+            // The kernel's scripts for GDB ask this, and take whatever answers for QEMU.
+            "info version" => Some(format!("a recording of kdbg {}\n", env!("CARGO_PKG_VERSION"))),
+            "hits" => Some(self.list()),
+            "help" => {
+                Some("hits: lists the hits of this recording; `continue` and `reverse-continue` walk them\n".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// The next client begins at the first hit, without what this one has set and written.
+    fn left(&mut self) -> Result<()> {
+        self.breakpoints.clear();
+        self.pages.clear();
+        self.registers.clear();
+        self.next = None;
+        self.halt = self.stand_at(0, Why::Trap);
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! Recordings that are written, read, cut off, damaged and replayed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::format::PAGE_SIZE;
+use super::{Head, KernelOf, Pages, Recording, Replay, Stop, Writer, Written};
+use crate::error::ErrorKind;
+use crate::server::{Behind, Breakpoint, Move, Why};
+
+/// How many pages the memory has.
+const PAGES: u32 = 64;
+/// Where the tables are that map the first 2 MiB of virtual addresses to the physical ones.
+const TABLES: u32 = 1;
+
+/// A guest's memory: a file, and pages over it.
+struct Memory {
+    base: File,
+    own: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Memory {
+    fn new() -> Memory {
+        let base = tempfile::tempfile().unwrap();
+        base.set_len(u64::from(PAGES) * PAGE_SIZE as u64).unwrap();
+        for level in 0..2 {
+            let table = (TABLES + level) * PAGE_SIZE as u32;
+            let next = (u64::from(table) + PAGE_SIZE as u64) | 1;
+            base.write_all_at(&next.to_le_bytes(), table.into()).unwrap();
+        }
+        // The third level has a page of 2 MiB.
+        base.write_all_at(&0x81_u64.to_le_bytes(), u64::from(TABLES + 2) * PAGE_SIZE as u64).unwrap();
+        base.write_all_at(b"begin", 0x8000).unwrap();
+        Memory { base, own: BTreeMap::new() }
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        let page = u32::try_from(at / PAGE_SIZE).unwrap();
+        let base = &self.base;
+        let own = self.own.entry(page).or_insert_with(|| {
+            let mut bytes = vec![0; PAGE_SIZE];
+            base.read_exact_at(&mut bytes, u64::from(page) * PAGE_SIZE as u64).unwrap();
+            bytes
+        });
+        own[at % PAGE_SIZE..at % PAGE_SIZE + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+impl Pages for Memory {
+    fn written(&self) -> io::Result<Vec<u32>> {
+        Ok(self.own.keys().copied().collect())
+    }
+
+    fn read(&self, first: u32, into: &mut [u8]) -> io::Result<()> {
+        for (page, into) in (first..).zip(into.chunks_exact_mut(PAGE_SIZE)) {
+            into.copy_from_slice(&self.own[&page]);
+        }
+        Ok(())
+    }
+}
+
+fn head() -> Head {
+    let kernel = KernelOf { release: "6.1.0".into(), build_id: "00ff".into(), vmlinux: "/k/vmlinux".into() };
+    let target = r#"<target><reg name="rip" bitsize="64"/><reg name="cr3" bitsize="64"/><reg name="cr4" bitsize="64"/></target>"#;
+    Head {
+        recipe: "r".into(),
+        kernel,
+        memory: u64::from(PAGES) * PAGE_SIZE as u64,
+        cpus: 2,
+        description: [("target.xml".into(), target.into())].into(),
+    }
+}
+
+fn stop(index: u64) -> Stop {
+    let registers = |cpu: u64| {
+        [index << 8 | cpu, u64::from(TABLES) * PAGE_SIZE as u64, 0]
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    };
+    Stop {
+        index,
+        probe: "p".into(),
+        cpu: u32::try_from(index % 2).unwrap(),
+        registers: vec![registers(0), registers(1)],
+    }
+}
+
+/// A recording of three hits; what each has added.
+fn recorded(folder: &Path) -> (PathBuf, Vec<Written>) {
+    let path = folder.join(super::FILE);
+    let mut memory = Memory::new();
+    let mut writer = Writer::create(&path, &head(), &memory.base).unwrap();
+    let mut written = Vec::new();
+    written.push(writer.hit(stop(1), &memory).unwrap());
+    memory.write(0x8000, b"other");
+    memory.write(0x9000, b"begin");
+    memory.write(0xa000, b"");
+    written.push(writer.hit(stop(2), &memory).unwrap());
+    memory.write(0x8000, b"begin");
+    memory.write(0x9000, b"again");
+    written.push(writer.hit(stop(3), &memory).unwrap());
+    (path, written)
+}
+
+fn text(recording: &mut Recording, hit: usize, at: u64) -> String {
+    let mut bytes = [0; 5];
+    assert!(recording.read(hit, at, &mut bytes));
+    String::from_utf8_lossy(&bytes).replace('\0', "")
+}
+
+#[test]
+fn memory_comes_back_as_it_was_at_each_hit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, written) = recorded(folder.path());
+    let counts: Vec<_> = written.iter().map(|written| (written.changed, written.new)).collect();
+    assert_eq!(counts, [(0, 0), (2, 1), (2, 1)], "like one that was there before, a page is not written again");
+    let mut recording = Recording::open(&path).unwrap();
+    assert_eq!((&recording.head, recording.hits.len(), &recording.cut), (&head(), 3, &None));
+    assert_eq!(recording.hits[1], stop(2));
+    let all: Vec<Vec<String>> =
+        (0..3).map(|hit| [0x8000, 0x9000, 0xa000].map(|at| text(&mut recording, hit, at)).to_vec()).collect();
+    assert_eq!(all, [["begin", "", ""], ["other", "begin", ""], ["begin", "again", ""]]);
+    let mut across = [0; 8];
+    assert!(recording.read(2, 0x8ffe, &mut across));
+    assert_eq!(&across, b"\0\0again\0");
+    assert!(!recording.read(0, head().memory - 4, &mut across), "behind its end");
+}
+
+#[test]
+fn a_recording_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _) = recorded(folder.path());
+    assert_eq!(Writer::create(&path, &head(), &Memory::new().base).unwrap_err().kind, ErrorKind::Host);
+}
+
+#[test]
+fn wherever_it_is_cut_off_the_whole_hits_before_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, written) = recorded(folder.path());
+    let bytes = fs::read(&path).unwrap();
+    let hits: Vec<usize> =
+        (1..=3).map(|last| bytes.len() - written[last..].iter().map(|hit| hit.bytes).sum::<usize>()).collect();
+    for length in 0..bytes.len() {
+        fs::write(&path, &bytes[..length]).unwrap();
+        let whole = hits.iter().filter(|end| **end <= length).count();
+        match Recording::open(&path) {
+            Ok(recording) => {
+                assert_eq!(recording.hits.len(), whole, "{length}");
+                assert_eq!(recording.cut.is_some(), !hits.contains(&length), "{length}");
+            }
+            Err(error) => {
+                assert_eq!((error.kind, whole), (ErrorKind::Usage, 0), "{length}: {error}");
+                assert!(error.message.contains("has no hit") || error.message.contains("is no recording"), "{error}");
+                assert!(error.hint.is_some());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_or_foreign_file_is_refused_with_the_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, written) = recorded(folder.path());
+    let bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - written[2].bytes;
+    for at in (0..bytes.len()).step_by(7) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x20;
+        fs::write(&path, &damaged).unwrap();
+        match Recording::open(&path) {
+            Ok(recording) => assert!(at >= last + 28 && recording.cut.is_some(), "{at}"),
+            Err(error) => {
+                let words = if at < 8 { "is no recording that this kdbg reads" } else { "is damaged at byte" };
+                assert!(error.message.contains(words), "{at}: {error}");
+                assert_eq!((error.kind, error.hint.is_some()), (ErrorKind::Usage, true));
+            }
+        }
+    }
+    for foreign in [&b"\x7fELF\x02\x01\x01\0\0"[..], b"", b"kdbgrec2xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"] {
+        fs::write(&path, foreign).unwrap();
+        let error = Recording::open(&path).unwrap_err();
+        assert!(error.message.contains("is no recording that this kdbg reads"), "{error}");
+    }
+    assert_eq!(Recording::open(&folder.path().join("none")).unwrap_err().kind, ErrorKind::Host);
+}
+
+/// Lets it run. Gives the hit where it stands then, and why.
+fn go(replay: &mut Replay, how: Move) -> (u64, Why) {
+    replay.resume(how).unwrap();
+    let halt = replay.wait(Duration::ZERO).unwrap().unwrap();
+    assert_eq!(replay.halted(), halt);
+    let registers = replay.registers(0).unwrap();
+    (u64::from_le_bytes(registers[..8].try_into().unwrap()) >> 8, halt.why)
+}
+
+fn replayed() -> Replay {
+    let folder = tempfile::tempdir().unwrap();
+    Replay::new(Recording::open(&recorded(folder.path()).0).unwrap())
+}
+
+#[test]
+fn running_walks_the_hits_and_stays_at_the_ends() {
+    let mut replay = replayed();
+    assert_eq!((replay.halted().cpu, replay.halted().note.as_deref()), (1, Some("hit 1 of 3: probe p")));
+    assert_eq!(go(&mut replay, Move::ReverseContinue), (1, Why::Beginning));
+    assert_eq!(go(&mut replay, Move::Continue), (2, Why::Trap));
+    assert!(
+        replay.set(Breakpoint::Software(0x301)).unwrap()
+            && !replay.set(Breakpoint::Watch(crate::server::Watched::Write, 0, 8)).unwrap()
+    );
+    assert_eq!(go(&mut replay, Move::Step(0)), (3, Why::Breakpoint));
+    assert_eq!(go(&mut replay, Move::Continue), (3, Why::Interrupted));
+    assert_eq!(replay.halted().note.as_deref(), Some("hit 3 is the last of this recording"));
+    assert_eq!(go(&mut replay, Move::ReverseStep(0)), (2, Why::Interrupted));
+    assert!(replay.monitor("hits").unwrap().contains("* hit 2  probe p  CPU 0\n"));
+    replay.left().unwrap();
+    assert_eq!(go(&mut replay, Move::Continue), (2, Why::Trap), "each client begins at the first hit");
+}
+
+#[test]
+fn memory_is_seen_through_the_tables_of_the_hit_and_written_beside_it() {
+    let mut replay = replayed();
+    let read = |replay: &mut Replay, cpu, at| {
+        let mut bytes = [0; 5];
+        let count = replay.read(cpu, at, &mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    };
+    assert_eq!(read(&mut replay, Some(0), 0x8000), "begin");
+    assert_eq!(read(&mut replay, None, 0x8000), "begin");
+    assert_eq!(read(&mut replay, Some(1), 0xffff_8000_0000_0000), "", "not mapped");
+    let end = head().memory;
+    assert_eq!(read(&mut replay, Some(1), end - 2), "\0\0", "as far as there is something");
+    assert!(replay.write(Some(0), 0x8fff, b"ab").unwrap());
+    assert!(!replay.write(Some(0), end - 1, b"ab").unwrap());
+    assert_eq!(read(&mut replay, None, 0x8ffe), "\0ab\0\0");
+    let mut registers = replay.registers(1).unwrap();
+    registers[0] = 0x77;
+    assert!(replay.set_registers(1, &registers).unwrap() && !replay.set_registers(1, &[0]).unwrap());
+    assert_eq!(replay.registers(1).unwrap()[0], 0x77);
+    go(&mut replay, Move::Continue);
+    assert_eq!(read(&mut replay, None, 0x8ffe), "\0\0begin"[..5].to_string(), "another hit's memory is as it was");
+    go(&mut replay, Move::ReverseContinue);
+    assert_eq!(read(&mut replay, None, 0x8ffe), "\0ab\0\0", "what was written stays where it was");
+    replay.left().unwrap();
+    assert_eq!(read(&mut replay, None, 0x8ffe), "\0\0\0\0\0");
+    assert_eq!(replay.registers(1).unwrap()[0], 1);
+}

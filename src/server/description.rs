@@ -1,0 +1,91 @@
+//! Where registers are in the packet `g`, as a target's description says (GDB's manual, "Target Description Format"): one
+//! behind the other, in the order of the description. Pure.
+//!
+//! A description is its files by name: `target.xml`, and those that it includes.
+
+use std::collections::BTreeMap;
+
+/// Where a register is in the packet, in bytes, and how long it is.
+pub fn place(description: &BTreeMap<String, String>, name: &str) -> Option<(usize, usize)> {
+    let mut at = 0;
+    for (register, bits) in registers(description) {
+        let size = usize::try_from(bits / 8).ok()?;
+        if register == name {
+            return Some((at, size));
+        }
+        at += size;
+    }
+    None
+}
+
+/// A register of up to eight bytes.
+pub fn value(description: &BTreeMap<String, String>, packet: &[u8], name: &str) -> Option<u64> {
+    let (at, size) = place(description, name)?;
+    let mut bytes = [0; 8];
+    bytes.get_mut(..size)?.copy_from_slice(packet.get(at..at + size)?);
+    Some(u64::from_le_bytes(bytes))
+}
+
+/// All registers with their sizes in bits, in order.
+fn registers(description: &BTreeMap<String, String>) -> Vec<(&str, u32)> {
+    let target = description.get("target.xml").map(String::as_str).unwrap_or_default();
+    let mut found = in_file(target);
+    for file in includes(target) {
+        found.extend(description.get(file).map(|text| in_file(text)).unwrap_or_default());
+    }
+    found
+}
+
+/// The files that a description includes.
+pub fn includes(target: &str) -> Vec<&str> {
+    let included = elements(target).into_iter().filter(|element| element.starts_with("xi:include "));
+    included.filter_map(|element| attribute(element, "href")).collect()
+}
+
+fn in_file(text: &str) -> Vec<(&str, u32)> {
+    let of = elements(text).into_iter().filter(|element| element.starts_with("reg "));
+    of.filter_map(|element| Some((attribute(element, "name")?, attribute(element, "bitsize")?.parse().ok()?))).collect()
+}
+
+/// What is between `<` and `>`, comments left out.
+fn elements(mut text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    while let Some((_, rest)) = text.split_once('<') {
+        let end = if rest.starts_with("!--") { "-->" } else { ">" };
+        let Some((element, behind)) = rest.split_once(end) else { break };
+        if end == ">" {
+            found.push(element);
+        }
+        text = behind;
+    }
+    found
+}
+
+fn attribute<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = element.split_once(&format!("{name}=\""))?;
+    rest.split_once('"').map(|(value, _)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_lie_behind_each_other_and_those_in_comments_are_none() {
+        let target = r#"<?xml version="1.0"?><target><xi:include href="a.xml"/><xi:include href="b.xml"/></target>"#;
+        let a = r#"<feature name="x"><reg name="rax" bitsize="64" type="int64"/><!--reg name="cs_base" bitsize="64"/>
+            <reg name="ds_base" bitsize="64"/--><flags id="f" size="4"><field name="A" start="0" end="0"/></flags>
+            <reg name="eflags" bitsize="32" type="f"/></feature>"#;
+        let b = r#"<reg name="st0" bitsize="80" type="i387_ext"/><reg name="cr3" bitsize="64"/>"#;
+        let files = [("target.xml", target), ("a.xml", a), ("b.xml", b)];
+        let description = files.map(|(name, text)| (name.to_string(), text.to_string())).into();
+        assert_eq!(includes(target), ["a.xml", "b.xml"]);
+        assert_eq!(place(&description, "eflags"), Some((8, 4)));
+        assert_eq!(place(&description, "cr3"), Some((22, 8)));
+        assert_eq!(place(&description, "ds_base"), None);
+        let packet: Vec<u8> = (0..30).collect();
+        assert_eq!(value(&description, &packet, "eflags"), Some(0x0b0a_0908));
+        assert_eq!(value(&description, &packet[..29], "cr3"), None, "cut off");
+        assert_eq!(value(&description, &packet, "st0"), None, "longer than a number");
+    }
+}

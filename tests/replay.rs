@@ -1,0 +1,203 @@
+//! Runs that are recorded, and plain GDBs that attach to the recordings.
+//!
+//! What a plain GDB prints at each hit of a recording is what kdbg has reported of the live one: stacks, arguments, locals, of
+//! the same recipe and compared in the same way as in `tests/plain_gdb.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::plain::{Comparison, RECIPE, STOPS, VALUES, script};
+use support::printed::looks;
+use support::{Place, obtain, recipe, slot};
+
+/// How long a run, or a GDB, may take.
+const LIMIT: Duration = Duration::from_secs(180);
+/// The most that a hit may add to a recording, in bytes.
+const MOST: u64 = 3 << 20;
+
+/// Ten hits on two CPUs.
+const TEN: &str = "name: ten
+kernel: { version: '6.1' }
+guest: { cpus: 2 }
+record: true
+probes: [{ name: rst, at: tcp_v4_send_reset, limit: 10 }]
+trigger:
+  - { name: hits, run: for each in 1 2 3 4 5 6 7 8 9 10; do nc 127.0.0.1 9 < /dev/null; done, exit: 1, timeout: 60s }
+";
+
+/// Has a plain GDB do this with a recording. Gives what it has said.
+fn gdb(place: &Place, run: &Path, vmlinux: &str, commands: &str) -> String {
+    let replaying = place.kdbg(&["replay", run.to_str().unwrap()]);
+    let line = replaying.wait_for_line();
+    let target = line.split('\'').nth(3).unwrap().replace("target remote ", "");
+    assert!(target.starts_with("127.0.0.1:") && line.starts_with(&format!("gdb '{vmlinux}'")), "{line}");
+    let script = place.file("commands.gdb", &commands.replace("SOCKET", &target));
+    let mut gdb = Command::new("timeout");
+    gdb.arg(LIMIT.as_secs().to_string()).args(["gdb", "-nx", "-batch", "-iex", "set auto-load off"]);
+    gdb.args(["-iex", "set debuginfod enabled off", "-x", script.to_str().unwrap(), vmlinux]);
+    let output = gdb.output().unwrap();
+    replaying.signal(Signal::INT);
+    replaying.wait().assert_code(130);
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Runs this recipe's text, recorded. Gives the report and the recording.
+fn recorded(place: &Place, text: &str, more: &[&str]) -> (Value, PathBuf) {
+    let recipe = place.file("test.yaml", text);
+    let out = place.out();
+    let line = ["run", recipe.to_str().unwrap(), "--out", out.to_str().unwrap(), "--accel", "tcg", "--json"];
+    let report = place.kdbg(&[&line, more].concat()).wait_within(LIMIT).assert_passed();
+    let recording = out.join("recording.kdbg");
+    assert_eq!((report["files"]["recording"].as_str(), recording.is_file()), (Some("recording.kdbg"), true));
+    (report, recording)
+}
+
+fn vmlinux(report: &Value) -> &str {
+    report["kernel"]["vmlinux"].as_str().unwrap()
+}
+
+/// A loop over this many hits: at the last one it is told to stay.
+fn hits(count: usize) -> String {
+    format!(
+        "for each in range({count}):\n    print('== stop')\n    look()\n    print('== on')\n    gdb.execute('continue')\nend\n"
+    )
+}
+
+fn all_values_come_back(kernel: &str) {
+    let place = Place::new();
+    let file = place.file("test.yaml", RECIPE);
+    if obtain::kernel(&file, &["--kernel", kernel]).is_none() {
+        return;
+    }
+    let _slot = slot();
+    let (report, _) = recorded(&place, RECIPE, &["--kernel", kernel, "--record", "--breakpoints"]);
+    let count = report["hits"].as_array().unwrap().len();
+    let said = gdb(&place, &place.out(), vmlinux(&report), &script(&hits(count)));
+    let all = Comparison::of(&report, &looks(&said));
+    assert!(all.differences.is_empty(), "{} of {all:#?}", all.differences.len());
+    assert!(all.stops >= STOPS && all.values >= VALUES, "{all:?}");
+    println!("{kernel}: {all:?}");
+    place.assert_nothing_left();
+}
+
+#[test]
+fn all_values_of_6_1_come_back() {
+    all_values_come_back("6.1");
+}
+
+#[test]
+fn all_values_of_6_12_come_back() {
+    all_values_come_back("6.12");
+}
+
+#[test]
+fn a_debugger_walks_the_hits_of_two_cpus_forwards_and_backwards() {
+    let _slot = slot();
+    let place = Place::new();
+    let (report, recording) = recorded(&place, TEN, &[]);
+    let hits = report["hits"].as_array().unwrap();
+    assert_eq!((hits.len(), &report["warnings"]), (10, &serde_json::json!([])));
+    let size = recording.metadata().unwrap().len();
+    assert!(size < 10 * MOST, "{size}");
+    // GDB's number of a CPU, which the kernel's own scripts take for the CPU's.
+    let again = "\nprintf \"= %lu %d\\n\", jiffies_64, $_thread\n";
+    let commands = format!(
+        "target remote SOCKET{again}info threads\nreverse-continue{again}{}continue{again}{}{}detach\n",
+        format!("continue{again}").repeat(9),
+        format!("reverse-continue{again}").repeat(9),
+        "set var jiffies_64 = 7\np jiffies_64\nmonitor info version\n"
+    );
+    let said = gdb(&place, &place.out(), vmlinux(&report), &commands);
+    let seen: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("= ")).collect();
+    let told = |hit: &Value| format!("{} {}", hit["jiffies"], hit["cpu"].as_u64().unwrap() + 1);
+    let there: Vec<String> = hits.iter().map(told).collect();
+    // It stays at the first one, and at the last.
+    let mut expected = vec![there[0].clone()];
+    expected.extend(there.iter().cloned());
+    expected.push(there[9].clone());
+    expected.extend(there[..9].iter().rev().cloned());
+    assert_eq!(seen, expected, "{said}");
+    for words in [
+        "(CPU#1)",
+        "No more reverse-execution history",
+        "hit 10 is the last of this recording",
+        "$1 = 7",
+        "a recording of kdbg",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    place.assert_nothing_left();
+}
+
+#[test]
+fn recordings_that_are_cut_off_or_damaged_say_so() {
+    let _slot = slot();
+    let place = Place::new();
+    let (report, recording) =
+        recorded(&place, &recipe(&[support::HIT, support::HIT.replace("hit", "more").as_str()]), &["--record"]);
+    let bytes = fs::read(&recording).unwrap();
+    fs::write(&recording, &bytes[..bytes.len() - 1]).unwrap();
+    let said = gdb(&place, &recording, vmlinux(&report), "target remote SOCKET\ncontinue\nbt 1\n");
+    assert!(said.contains("hit 1 is the last of this recording") && said.contains("tcp_v4_send_reset"), "{said}");
+    let refused = |texts: &[&str]| {
+        let ended = place.kdbg(&["replay", recording.to_str().unwrap()]).wait();
+        assert_eq!(ended.code, Some(2), "{ended}");
+        texts.iter().for_each(|text| assert!(ended.stderr.contains(text), "{text}: {ended}"));
+    };
+    let mut damaged = bytes.clone();
+    damaged[bytes.len() / 2] ^= 1;
+    fs::write(&recording, damaged).unwrap();
+    refused(&["is damaged at byte", "kdbg run RECIPE --record"]);
+    fs::write(&recording, "name: tcp-reset\n").unwrap();
+    refused(&["is no recording that this kdbg reads"]);
+    fs::remove_file(&recording).unwrap();
+    refused(&["is neither a run directory nor a recording"]);
+    place.assert_nothing_left();
+}
+
+#[test]
+fn what_cannot_be_recorded_is_said_and_runs_all_the_same() {
+    let _slot = slot();
+    let place = Place::new();
+    let out = place.out();
+    let recipe = place.file("test.yaml", &recipe(&[support::HIT]));
+    let line = [
+        "run",
+        recipe.to_str().unwrap(),
+        "--accel",
+        "tcg",
+        "--cold",
+        "--record",
+        "--json",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let report = place.kdbg(&line).wait_within(LIMIT).assert_passed();
+    assert!(
+        report["warnings"].to_string().contains("nothing is recorded: this guest was booted"),
+        "{}",
+        report["warnings"]
+    );
+    assert!(!out.join("recording.kdbg").exists());
+    let ended = place.kdbg(&["replay", out.to_str().unwrap()]).wait();
+    assert!(ended.code == Some(2) && ended.stderr.contains("has no recording"), "{ended}");
+}
+
+#[test]
+fn a_hit_is_answered_as_quickly_as_by_the_live_guest() {
+    let _slot = slot();
+    let place = Place::new();
+    let (report, _) = recorded(&place, &recipe(&[support::HIT]), &["--record"]);
+    let begun = Instant::now();
+    let said = gdb(&place, &place.out(), vmlinux(&report), "target remote SOCKET\nbt full\n");
+    assert!(said.contains("tcp_v4_send_reset") && said.contains("__sys_connect"), "{said}");
+    // With GDB's start and its reading of the symbols.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
