@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::server::Address;
-use crate::session::Acceleration;
+use crate::session::{Acceleration, Hold};
 
 /// Kernel debugging sessions as code: a recipe boots a debug kernel, stops on functions, reports every stop.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ pub enum Verb {
     /// Check, list recipes.
     #[command(subcommand)]
     Recipe(RecipeVerb),
+    /// Attach gdb to a guest that `kdbg run --hold` holds.
+    Attach(AttachArgs),
     /// Compare two runs: call paths, signatures, shown values, expectations.
     Diff(DiffArgs),
     /// Show what is in the cache, delete what is not needed.
@@ -70,6 +72,9 @@ pub struct RunArgs {
     /// Record the guest's registers and memory at each hit, for `kdbg replay`.
     #[arg(long)]
     pub record: bool,
+    /// Hold the guest at this hit, a number or the first of a probe, until a debugger has attached and left.
+    #[arg(long, value_name = "HIT|PROBE")]
+    pub hold: Option<Hold>,
     /// Print events and the result as JSON, one object a line.
     #[arg(long)]
     pub json: bool,
@@ -212,6 +217,14 @@ fn bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| "write a whole number and a unit, like 5G")?;
     number.checked_mul(1 << shift).ok_or_else(|| "that is more than there can be".into())
+}
+
+/// `kdbg attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The directory of the run; without it, the last one below runs/ that holds a guest.
+    #[arg(value_name = "RUN")]
+    pub run: Option<PathBuf>,
 }
 
 /// `kdbg diff`.

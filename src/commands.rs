@@ -1,5 +1,6 @@
 //! The verbs of the command line, one a file; each reads like a description of the verb.
 
+pub mod attach;
 pub mod build;
 pub mod cache;
 pub mod diff;
@@ -60,6 +61,7 @@ pub fn dispatch(verb: Verb, cancel: &Cancel) -> Result<ExitCode> {
         Verb::Recipe(RecipeVerb::List { folder }) => recipe::list(&folder).map(|()| ExitCode::SUCCESS),
         Verb::Cache(CacheVerb::List { json }) => cache::list(json).map(|()| ExitCode::SUCCESS),
         Verb::Cache(CacheVerb::Gc(args)) => cache::gc(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Attach(args) => attach::attach(&args),
         Verb::Diff(args) => diff::diff(&args),
         Verb::Doctor(args) => doctor::run(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Supervise(_) => Ok(ExitCode::SUCCESS),

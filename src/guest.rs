@@ -14,6 +14,7 @@ pub mod machine;
 pub mod qmp;
 mod ram;
 mod sockets;
+pub mod stub;
 mod supervise;
 pub mod template;
 pub mod topology;

@@ -11,7 +11,7 @@ pub mod description;
 #[cfg(test)]
 mod fake;
 mod listen;
-mod packets;
+pub mod packets;
 mod session;
 mod target;
 #[cfg(test)]

@@ -10,8 +10,10 @@ mod cheap;
 mod counting;
 mod dormant;
 mod files;
+mod handover;
 mod hang;
 mod heartbeat;
+mod hold;
 mod image;
 mod incidents;
 mod inputs;
@@ -48,6 +50,8 @@ use arm::Armed;
 pub use boot::Acceleration;
 use boot::{Boot, Parts};
 use capture::Capture;
+pub use handover::{HELD, Held};
+pub use hold::Hold;
 use journal::Journal;
 use record::Recorder;
 pub use request::kernel_request;
@@ -67,6 +71,8 @@ pub struct Order<'a> {
     pub breakpoints: bool,
     /// Whether the run is recorded even where the recipe does not say so.
     pub record: bool,
+    /// Where the guest is held for a debugger.
+    pub hold: Option<&'a Hold>,
     /// QEMU.
     pub qemu: PathBuf,
     /// GDB.

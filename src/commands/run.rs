@@ -16,7 +16,7 @@ use crate::report::markdown::{self, NoSources, Sources};
 use crate::report::model::{Outcome, Report};
 use crate::report::sources::KernelTree;
 use crate::report::volatile;
-use crate::session::{self, Ended, Order};
+use crate::session::{self, Ended, Hold, Order};
 use crate::store::{Cache, RunDir};
 use crate::{kernel, recipe, recording, ui};
 
@@ -28,6 +28,9 @@ use crate::{kernel, recipe, recording, ui};
 pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
     let loaded = recipe::load(&args.recipe)?;
     let resolved = recipe::resolve(&loaded)?;
+    if let Some(hold) = &args.hold {
+        hold.check(&loaded.recipe.probes.iter().map(|probe| probe.name.as_str()).collect::<Vec<_>>())?;
+    }
     let recipes = loaded.for_each_kernel(&args.kernel)?;
     let mode = ui::Mode::detect(args.json);
     let (events, screen) = ui::start(mode);
@@ -40,6 +43,7 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
         cold: args.cold,
         breakpoints: args.breakpoints,
         record: args.record,
+        hold: args.hold.as_ref(),
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
         cache: &cache,
@@ -85,6 +89,7 @@ pub(super) struct Bench<'a> {
     cold: bool,
     breakpoints: bool,
     record: bool,
+    hold: Option<&'a Hold>,
     qemu: PathBuf,
     gdb: PathBuf,
     cache: &'a Cache,
@@ -107,6 +112,7 @@ impl Bench<'_> {
             cold: self.cold,
             breakpoints: self.breakpoints,
             record: self.record,
+            hold: self.hold,
             qemu: self.qemu.clone(),
             gdb: self.gdb.clone(),
             run_dir,

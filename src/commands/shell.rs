@@ -41,6 +41,7 @@ pub fn shell(args: &ShellArgs, cancel: &Cancel) -> Result<ExitCode> {
         cold: args.cold,
         breakpoints: false,
         record: false,
+        hold: None,
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
         run_dir: &RunDir::create(&loaded.recipe.name, Some(folder.path()))?,

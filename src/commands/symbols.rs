@@ -33,6 +33,7 @@ pub fn symbols(args: &SymbolsArgs, cancel: &Cancel) -> Result<()> {
             cold: true,
             breakpoints: false,
             record: false,
+            hold: None,
             // Nothing boots.
             qemu: PathBuf::new(),
             gdb: find("gdb")?,

@@ -161,6 +161,18 @@ impl Server {
         }
     }
 
+    /// Waits for a client, for no longer than this.
+    ///
+    /// # Errors
+    /// kdbg was asked to stop.
+    pub fn client_within(&self, patience: Duration, cancel: &Cancel) -> Result<Option<Client<'_>>> {
+        cancel.check()?;
+        if !wait([self.as_fd()], patience)?[0] {
+            return Ok(None);
+        }
+        Ok(self.accept().map(|stream| Client { stream, server: self }))
+    }
+
     /// A client that may come in. One that is gone already is no matter.
     fn accept(&self) -> Option<Stream> {
         let stream = match &self.listener {

@@ -9,7 +9,7 @@ const RIP: usize = 16 * 8;
 
 /// Something that a client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Sent {
+pub enum Sent {
     /// A packet's content.
     Packet(Vec<u8>),
     /// A packet that did not come through.
@@ -20,7 +20,7 @@ pub(super) enum Sent {
 
 /// A packet on its way in.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub struct Reader {
     state: State,
     body: Vec<u8>,
 }
@@ -38,7 +38,7 @@ enum State {
 
 impl Reader {
     /// Takes in a byte. Gives what it completes.
-    pub(super) fn push(&mut self, byte: u8) -> Option<Sent> {
+    pub fn push(&mut self, byte: u8) -> Option<Sent> {
         match self.state {
             State::Outside => {
                 match byte {
@@ -90,7 +90,7 @@ pub(super) fn sum(body: &[u8]) -> u8 {
 }
 
 /// A packet with this content, which has no bytes that would have to be escaped.
-pub(super) fn packet(body: &str) -> Vec<u8> {
+pub fn packet(body: &str) -> Vec<u8> {
     format!("${body}#{:02x}", sum(body.as_bytes())).into_bytes()
 }
 

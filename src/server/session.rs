@@ -148,6 +148,14 @@ impl<'b> Session<'_, '_, 'b> {
                 Ok(Ok(stub))
             }
             Sent::Packet(body) => {
+                if body == b"?" {
+                    // Who asks where it stands takes the CPU that is told for the one that `g` is about from now on; gdbstub
+                    // does not.
+                    stub = match self.choose(stub)? {
+                        Ok(stub) => stub,
+                        Err(left) => return Ok(Err(left)),
+                    };
+                }
                 if let Some(answer) = self.own(&body) {
                     if let Some(output) = output(&mut stub) {
                         output.0.extend(self.acknowledges.then_some(b'+'));
@@ -162,6 +170,18 @@ impl<'b> Session<'_, '_, 'b> {
                 stub
             }
         }
+    }
+
+    /// Has gdbstub read registers of the CPU that has stopped, as if the client had said so.
+    fn choose(&mut self, stub: Stub<'b>) -> Result<Step<'b>> {
+        let cpu = self.machine.behind.halted().cpu;
+        let chosen = self.feed(stub, &packets::packet(&format!("Hgp1.{:x}", cpu + 1)))?;
+        Ok(chosen.map(|mut stub| {
+            if let Some(output) = output(&mut stub) {
+                output.0.clear();
+            }
+            stub
+        }))
     }
 
     /// The answer to a packet that is none of gdbstub's business.

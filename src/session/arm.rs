@@ -44,6 +44,8 @@ pub(crate) struct Armed<'a> {
     pub(super) recorder: Option<Recorder>,
     /// Whether stops at breakpoints are dear.
     pub(super) dear: bool,
+    /// Whether the guest was held for a debugger.
+    pub(super) was_held: bool,
     pub(super) order: &'a Order<'a>,
     pub(super) kernel: &'a KernelBuild,
     pub(super) chosen: &'a Chosen,
@@ -94,6 +96,7 @@ pub(super) fn load_gdb<'a>(
             tracer,
             recorder: None,
             dear: false,
+            was_held: false,
             order,
             kernel,
             chosen,

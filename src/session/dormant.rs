@@ -7,6 +7,7 @@ use super::probes::Probe;
 use super::stops::Stops;
 use crate::error::Result;
 use crate::gdb::target;
+use crate::guest::Guest;
 
 /// What a probe waits for before it is armed.
 #[derive(Debug, Default)]
@@ -110,15 +111,15 @@ impl Armed<'_> {
 
 impl Stops<'_, '_, '_, '_> {
     /// A step is about to begin: the probes of this step are armed, those of others no more. GDB takes no command while the
-    /// guest runs, so `pause` has QEMU pause it, if there is something to change.
-    pub(super) fn before_step(&mut self, step: &str, pause: impl FnMut() -> Result<()>) -> Result<()> {
+    /// guest runs, so QEMU pauses it, if there is something to change.
+    pub(super) fn before_step(&mut self, step: &str, guest: &mut Guest) -> Result<()> {
         if !self.armed.turn_to(step) {
             return Ok(());
         }
-        let stop = target::pause(&mut self.armed.gdb, pause, self.order.cancel)?;
+        let stop = target::pause(&mut self.armed.gdb, || guest.pause(), self.order.cancel)?;
         self.armed.settle()?;
         match stop.breakpoint.or(stop.own) {
-            Some(_) => self.serve(&stop).map(drop),
+            Some(_) => self.serve(&stop, guest).map(drop),
             None => target::resume(&mut self.armed.gdb, self.order.cancel),
         }
     }

@@ -3,19 +3,20 @@
 mod alter;
 mod budget;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use budget::Spent;
 
-use super::Order;
 use super::arm::Armed;
 use super::journal::Journal;
 use super::record::record;
+use super::{Order, hold};
 use crate::error::{Error, Result};
 use crate::gdb::client::Stop;
 use crate::gdb::collect::{Probed, Returned};
 use crate::gdb::hooks::Entry;
 use crate::gdb::target;
+use crate::guest::Guest;
 use crate::recipe::ProbePoint;
 use crate::report::model::Location;
 
@@ -35,18 +36,22 @@ pub(super) struct Stops<'w, 'o, 'a, 'j> {
     returned_early: bool,
     /// The probes that the stop is about, hits or not.
     charged: Vec<usize>,
+    /// The hit that the guest is to be held at.
+    to_hold: Option<u64>,
+    /// How long it was held.
+    held: Duration,
 }
 
 impl<'w, 'o, 'a, 'j> Stops<'w, 'o, 'a, 'j> {
     pub(super) fn new(order: &'w Order<'o>, armed: &'w mut Armed<'a>, journal: &'w mut Journal<'j>) -> Self {
-        Stops { order, armed, journal, returned_early: false, charged: Vec::new() }
+        Stops { order, armed, journal, returned_early: false, charged: Vec::new(), to_hold: None, held: Duration::ZERO }
     }
 }
 
 impl Stops<'_, '_, '_, '_> {
     /// A stop: collects a hit for every probe that it belongs to, then lets the guest run. A stop whose conditions are
     /// false counts as the step's time, or a hot probe would put off the timeout for ever.
-    pub(super) fn serve(&mut self, first: &Stop) -> Result<Stopped> {
+    pub(super) fn serve(&mut self, first: &Stop, guest: &mut Guest) -> Result<Stopped> {
         let mut stop = Some(first.clone());
         let (mut hits, mut changes) = (0, 0);
         while let Some(here) = stop.take() {
@@ -54,6 +59,7 @@ impl Stops<'_, '_, '_, '_> {
             match hooks.enter(gdb, &here, self.order.cancel)? {
                 Entry::Hooked(entered) => {
                     hits += self.hits_at(&entered.stop)?;
+                    self.hold(&entered.stop, guest)?;
                     let Armed { gdb, hooks, .. } = &mut *self.armed;
                     hooks.leave(gdb, &entered, self.order.cancel)?;
                     self.returned_early = false;
@@ -64,7 +70,9 @@ impl Stops<'_, '_, '_, '_> {
                 Entry::None => {
                     hits += self.hits_at(&here)?;
                     changes += self.changes_at(&here)?;
-                    if !std::mem::take(&mut self.returned_early) && self.is_breakpoint(&here) {
+                    let moved = self.hold(&here, guest)?;
+                    let elsewhere = std::mem::take(&mut self.returned_early) || moved;
+                    if !elsewhere && self.is_breakpoint(&here) {
                         stop = target::step_off(&mut self.armed.gdb, &here, self.order.cancel)?;
                     }
                 }
@@ -73,12 +81,41 @@ impl Stops<'_, '_, '_, '_> {
                 stop = self.armed.untold(&here)?;
             }
         }
-        self.charge(first)?;
+        let held = std::mem::take(&mut self.held);
+        self.charge(first, first.at.elapsed().saturating_sub(held))?;
         target::resume(&mut self.armed.gdb, self.order.cancel)?;
         let stood_still = first.at.elapsed();
-        self.journal.stood_still(hits, stood_still);
+        self.journal.stood_still(hits, stood_still.saturating_sub(held));
         let not_the_steps = if hits + changes > 0 { stood_still } else { Duration::ZERO };
         Ok(Stopped { whole: stood_still, not_the_steps })
+    }
+
+    /// Holds the guest for a debugger, if it is to be held here. Gives whether it has moved.
+    fn hold(&mut self, stop: &Stop, guest: &mut Guest) -> Result<bool> {
+        let Some(hit) = self.to_hold.take() else { return Ok(false) };
+        let start = Instant::now();
+        self.armed.was_held = true;
+        let moved = hold::hold(self.order, guest, self.armed, self.journal, (stop, hit))?;
+        self.held += start.elapsed();
+        if moved {
+            self.forget_calls()?;
+        }
+        Ok(moved)
+    }
+
+    /// Calls that were on their way may have returned while somebody else had the guest: they are waited for no more.
+    fn forget_calls(&mut self) -> Result<()> {
+        for index in 0..self.armed.probes.len() {
+            if self.armed.returns.waiting(index) == 0 {
+                continue;
+            }
+            let Armed { gdb, returns, probes, .. } = &mut *self.armed;
+            returns.forget(gdb, index, self.order.cancel)?;
+            let name = &probes[index].spec.name;
+            self.journal
+                .warn(format!("probe `{name}`: calls that were on their way when the guest was held are no hits"));
+        }
+        Ok(())
     }
 
     /// Collects the hits of a stop. Gives how many there were.
@@ -244,6 +281,9 @@ impl Stops<'_, '_, '_, '_> {
         hit.altered = self.alter(index, stop)?;
         self.journal.armed(index, &self.armed.probes[index]);
         self.journal.hit(index, hit)?;
+        if !self.armed.was_held && self.order.hold.is_some_and(|hold| hold.is(number, &spec.name)) {
+            self.to_hold = Some(number);
+        }
         self.armed.release(index)?;
         self.armed.watch_from(index, stop, self.journal)?;
         if self.journal.hits_of(index) >= u64::from(spec.limit) {

@@ -35,7 +35,7 @@ pub(super) fn run(
     for (index, step) in steps.iter().enumerate() {
         order.events.send(Event::StepStarted { name: step.name.clone() });
         journal.step_started(&step.name);
-        Stops::new(order, armed, journal).before_step(&step.name, || guest.pause())?;
+        Stops::new(order, armed, journal).before_step(&step.name, guest)?;
         let id = format!("{}-{:08x}", index + 1, nonce());
         let mut running = Running::new(step, id);
         let watched = match begin(&running, guest, journal) {
@@ -120,13 +120,9 @@ impl<'o, 'a, 'j> Watch<'_, 'o, 'a, 'j> {
         self.serve_stops(running)
     }
 
-    fn stops(&mut self) -> Stops<'_, 'o, 'a, 'j> {
-        Stops::new(self.order, self.armed, self.journal)
-    }
-
     fn serve_stops(&mut self, running: &mut Running<'_>) -> Result<()> {
         while let Some(stop) = self.armed.gdb.next_stop() {
-            let stopped = self.stops().serve(&stop)?;
+            let stopped = Stops::new(self.order, self.armed, self.journal).serve(&stop, self.guest)?;
             running.stopped += stopped.whole;
             running.stood_still += stopped.not_the_steps;
         }

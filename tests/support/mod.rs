@@ -445,6 +445,11 @@ impl Running {
         });
     }
 
+    /// Waits until kdbg, or what it has become, has said `text` on its standard output.
+    pub(crate) fn wait_for_said(&self, text: &str) {
+        wait_until(LIMIT, text, || self.stdout.text().contains(text).then_some(()));
+    }
+
     /// The most memory that kdbg has had until now, in KiB; 0 once it has ended.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();

@@ -26,8 +26,7 @@ impl Spent {
 
 impl Stops<'_, '_, '_, '_> {
     /// Charges a stop, from when it was told until now, to the probes that it was about, hits or not.
-    pub(super) fn charge(&mut self, stop: &Stop) -> Result<()> {
-        let length = stop.at.elapsed();
+    pub(super) fn charge(&mut self, stop: &Stop, length: Duration) -> Result<()> {
         let mut charged = std::mem::take(&mut self.charged);
         charged.sort_unstable();
         charged.dedup();

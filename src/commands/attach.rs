@@ -1,0 +1,70 @@
+//! `kdbg attach`: gdb on a guest that is held.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::SystemTime;
+
+use crate::cli::AttachArgs;
+use crate::error::{Error, IoContext, Result};
+use crate::session::{HELD, Held};
+
+/// Becomes gdb, attached to the guest that a run holds: the one that is named, else the last one below `runs/`.
+///
+/// # Errors
+/// No run holds a guest, or there is no gdb.
+pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
+    let file = match &args.run {
+        Some(run) => run.join(HELD),
+        None => last_held(Path::new("runs")).ok_or_else(|| nothing_held("no run below runs/ holds a guest"))?,
+    };
+    let text = fs::read_to_string(&file).map_err(|_| nothing_held(&format!("there is no {}", file.display())))?;
+    let held: Held = serde_json::from_str(&text)
+        .map_err(|error| Error::usage(format!("{} is not kdbg's: {error}", file.display())))?;
+    let gdb =
+        which::which("gdb").map_err(|_| Error::host("there is no gdb").hint("`kdbg doctor --install` installs it"))?;
+    // No file of the kernel tree's may run commands here; the script loads what it needs.
+    let error = Command::new(gdb).args(["-q", "-iex", "set auto-load off", "-x"]).arg(&held.script).exec();
+    Err(error).or_host("start gdb")
+}
+
+fn nothing_held(why: &str) -> Error {
+    Error::usage(why)
+        .hint("`kdbg run RECIPE --hold HIT` holds the guest at that hit, until a debugger has come and left")
+}
+
+/// The file of the run that holds a guest; of several, the last one that began to.
+fn last_held(runs: &Path) -> Option<PathBuf> {
+    let below = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let runs = below(runs).flat_map(|recipe| below(&recipe).collect::<Vec<_>>());
+    // `latest` is a link to one of the others.
+    let held = runs.filter(|run| !run.is_symlink()).map(|run| run.join(HELD));
+    let written = |file: &Path| -> Option<SystemTime> { fs::metadata(file).ok()?.modified().ok() };
+    held.filter_map(|file| Some((written(&file)?, file))).max().map(|(_, file)| file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_run_that_holds_a_guest_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(last_held(folder.path()), None);
+        let run = |name: &str| folder.path().join("tcp-reset").join(name);
+        for name in ["1", "2"] {
+            fs::create_dir_all(run(name)).unwrap();
+        }
+        fs::write(run("1").join(HELD), "{}").unwrap();
+        std::os::unix::fs::symlink("1", run("latest")).unwrap();
+        assert_eq!(last_held(folder.path()), Some(run("1").join(HELD)));
+    }
+
+    #[test]
+    fn a_run_that_holds_nothing_says_what_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = attach(&AttachArgs { run: Some(folder.path().into()) }).unwrap_err();
+        assert!(error.hint.unwrap().contains("--hold"));
+    }
+}

@@ -1,0 +1,365 @@
+//! The GDB stub of QEMU, spoken to directly: what stands [`Behind`] the server while a debugger has the guest.
+//!
+//! It is the other end of the protocol that [`crate::server`] serves. A debugger that spoke to QEMU's stub itself could
+//! quit QEMU with a `k`, would find one connection there, and leave breakpoints behind (../shared's facts on the stub).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, IoContext, Result};
+use crate::event::Cancel;
+use crate::server::packets::{Reader, Sent, packet};
+use crate::server::{Behind, Breakpoint, Halt, Move, Watched, Why};
+
+/// How long the stub may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How much memory one packet reads at most: QEMU refuses more than 2,048 bytes.
+const PIECE: usize = 2048;
+/// How much of a description one packet reads, in hexadecimal.
+const CHUNK: usize = 0xf00;
+
+/// A connection to the stub. The guest stands still while nobody has it run.
+#[derive(Debug)]
+pub struct Stub {
+    stream: UnixStream,
+    reader: Reader,
+    cpus: u32,
+    description: BTreeMap<String, String>,
+    halt: Halt,
+    running: bool,
+    physical: bool,
+    set: BTreeSet<(u8, u64, u64)>,
+}
+
+impl Stub {
+    /// Connects to the stub at `socket`, where nobody else is connected; `halted` is where the guest stands.
+    ///
+    /// # Errors
+    /// It cannot be connected to, or speaks another protocol.
+    pub fn connect(socket: &Path, cpus: u32, halted: Halt, cancel: &Cancel) -> Result<Stub> {
+        let stream = UnixStream::connect(socket).or_host("connect to QEMU's GDB stub")?;
+        stream.set_read_timeout(Some(Duration::from_millis(50))).or_host("set a deadline for QEMU's GDB stub")?;
+        stream.set_write_timeout(Some(PATIENCE)).or_host("set a deadline for QEMU's GDB stub")?;
+        let mut stub = Stub {
+            stream,
+            reader: Reader::default(),
+            cpus,
+            description: BTreeMap::new(),
+            halt: halted,
+            running: false,
+            physical: false,
+            set: BTreeSet::new(),
+        };
+        cancel.check()?;
+        stub.ask("qSupported:xmlRegisters=i386;swbreak+;hwbreak+;vContSupported+")?;
+        // It tells how CPUs can be resumed only once it has been asked.
+        stub.ask("vCont?")?;
+        stub.describe("target.xml")?;
+        Ok(stub)
+    }
+
+    /// Whether QEMU is still there. Nothing is expected of it.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check(&mut self) -> Result<()> {
+        self.hear().map(drop)
+    }
+
+    /// Reads a description, and those that it includes.
+    fn describe(&mut self, annex: &str) -> Result<()> {
+        let mut text = Vec::new();
+        loop {
+            let answer = self.ask(&format!("qXfer:features:read:{annex}:{:x},{CHUNK:x}", text.len()))?;
+            let (more, part) = answer.split_first().ok_or_else(|| strange("qXfer"))?;
+            text.extend(unescaped(part));
+            match more {
+                b'm' if !part.is_empty() => {}
+                b'l' => break,
+                _ => return Err(strange("qXfer")),
+            }
+        }
+        let text = String::from_utf8(text).map_err(|_| strange("qXfer"))?;
+        let included: Vec<String> =
+            text.split("href=\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.into())).collect();
+        self.description.insert(annex.into(), text);
+        for annex in included {
+            if !self.description.contains_key(&annex) {
+                self.describe(&annex)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a packet, and waits for the answer.
+    fn ask(&mut self, body: &str) -> Result<Vec<u8>> {
+        self.send(body)?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(answer) = self.hear()? {
+                return Ok(answer);
+            }
+        }
+        Err(Error::guest(format!("QEMU's GDB stub did not answer `{body}` within {}s", PATIENCE.as_secs())))
+    }
+
+    fn send(&mut self, body: &str) -> Result<()> {
+        self.stream.write_all(&packet(body)).or_host("write to QEMU's GDB stub")
+    }
+
+    /// The next packet, if one comes in a moment.
+    fn hear(&mut self) -> Result<Option<Vec<u8>>> {
+        // A byte at a time: what is behind the packet stays in the socket.
+        let mut byte = [0];
+        loop {
+            match self.stream.read(&mut byte) {
+                Ok(0) => return Err(Error::guest("QEMU closed its GDB stub: the guest is gone")),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).or_host("read from QEMU's GDB stub"),
+            }
+            if let Some(Sent::Packet(body)) = self.reader.push(byte[0]) {
+                // QEMU 7.2 knows no `QStartNoAckMode`.
+                self.stream.write_all(b"+").or_host("write to QEMU's GDB stub")?;
+                return Ok(Some(body));
+            }
+        }
+    }
+
+    /// Chooses the CPU that registers and addresses are of.
+    fn choose(&mut self, cpu: Option<u32>) -> Result<()> {
+        let physical = cpu.is_none();
+        if physical != self.physical {
+            self.ask(&format!("Qqemu.PhyMemMode:{}", u8::from(physical)))?;
+            self.physical = physical;
+        }
+        self.ask(&format!("Hg{:x}", cpu.unwrap_or(0) + 1)).map(drop)
+    }
+
+    fn breakpoint(&mut self, what: char, (kind, address, size): (u8, u64, u64)) -> Result<bool> {
+        Ok(self.ask(&format!("{what}{kind},{address:x},{size:x}"))? == b"OK")
+    }
+}
+
+impl Behind for Stub {
+    fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
+    fn description(&self, annex: &str) -> Option<&str> {
+        self.description.get(annex).map(String::as_str)
+    }
+
+    fn halted(&self) -> Halt {
+        self.halt.clone()
+    }
+
+    fn registers(&mut self, cpu: u32) -> Result<Vec<u8>> {
+        self.choose(Some(cpu))?;
+        let answer = self.ask("g")?;
+        unhex(&answer).ok_or_else(|| strange("g"))
+    }
+
+    fn set_registers(&mut self, cpu: u32, bytes: &[u8]) -> Result<bool> {
+        self.choose(Some(cpu))?;
+        Ok(self.ask(&format!("G{}", hex(bytes)))? == b"OK")
+    }
+
+    fn read(&mut self, cpu: Option<u32>, address: u64, into: &mut [u8]) -> Result<usize> {
+        self.choose(cpu)?;
+        let mut done = 0;
+        for piece in into.chunks_mut(PIECE) {
+            let answer = self.ask(&format!("m{:x},{:x}", address.wrapping_add(done as u64), piece.len()))?;
+            let Some(bytes) = unhex(&answer).filter(|bytes| bytes.len() <= piece.len()) else { break };
+            piece[..bytes.len()].copy_from_slice(&bytes);
+            done += bytes.len();
+            if bytes.len() < piece.len() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&mut self, cpu: Option<u32>, address: u64, bytes: &[u8]) -> Result<bool> {
+        self.choose(cpu)?;
+        let mut at = address;
+        for piece in bytes.chunks(PIECE / 2) {
+            if self.ask(&format!("M{at:x},{:x}:{}", piece.len(), hex(piece)))? != b"OK" {
+                return Ok(false);
+            }
+            at = at.wrapping_add(piece.len() as u64);
+        }
+        Ok(true)
+    }
+
+    fn goes_back(&self) -> bool {
+        false
+    }
+
+    fn set(&mut self, breakpoint: Breakpoint) -> Result<bool> {
+        let place = place(breakpoint);
+        let done = self.breakpoint('Z', place)?;
+        if done {
+            self.set.insert(place);
+        }
+        Ok(done)
+    }
+
+    fn clear(&mut self, breakpoint: Breakpoint) -> Result<bool> {
+        let place = place(breakpoint);
+        self.set.remove(&place);
+        self.breakpoint('z', place)
+    }
+
+    fn resume(&mut self, how: Move) -> Result<()> {
+        match how {
+            Move::Continue => self.send("vCont;c")?,
+            Move::Step(cpu) => self.send(&format!("vCont;s:{:x}", cpu + 1))?,
+            // QEMU 7.2 aborts when it is asked to go back.
+            Move::ReverseContinue | Move::ReverseStep(_) => return Ok(()),
+        }
+        self.running = true;
+        Ok(())
+    }
+
+    fn wait(&mut self, patience: Duration) -> Result<Option<Halt>> {
+        let deadline = Instant::now() + patience;
+        while self.running {
+            if let Some(halt) = self.hear()?.and_then(|answer| halt(&answer, self.halt.cpu)) {
+                self.running = false;
+                self.halt = halt.clone();
+                return Ok(Some(halt));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.halt.clone()))
+    }
+
+    fn interrupt(&mut self) -> Result<()> {
+        self.stream.write_all(&[3]).or_host("write to QEMU's GDB stub")
+    }
+
+    fn monitor(&mut self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn left(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.running {
+            self.interrupt()?;
+            self.wait(Duration::from_millis(200))?;
+            if Instant::now() >= deadline {
+                return Err(Error::guest("QEMU's GDB stub did not stop the guest"));
+            }
+        }
+        for place in std::mem::take(&mut self.set) {
+            self.breakpoint('z', place)?;
+        }
+        Ok(())
+    }
+}
+
+fn strange(packet: &str) -> Error {
+    Error::guest(format!("QEMU's GDB stub answers `{packet}` in a way that kdbg does not know"))
+        .hint("qemu.log in the run directory has QEMU's version")
+}
+
+/// A breakpoint as the packets `Z` and `z` have it: its type, address and size.
+fn place(breakpoint: Breakpoint) -> (u8, u64, u64) {
+    match breakpoint {
+        Breakpoint::Software(address) => (0, address, 1),
+        Breakpoint::Hardware(address) => (1, address, 1),
+        Breakpoint::Watch(Watched::Write, address, size) => (2, address, size),
+        Breakpoint::Watch(Watched::Read, address, size) => (3, address, size),
+        Breakpoint::Watch(Watched::Access, address, size) => (4, address, size),
+    }
+}
+
+/// What a stop reply says; none if it is something else. `cpu` is meant where it names none.
+fn halt(answer: &[u8], cpu: u32) -> Option<Halt> {
+    let text = std::str::from_utf8(answer).ok()?;
+    let simple = |why| Some(Halt { cpu, why, note: None });
+    if text.starts_with('W') || text.starts_with('X') {
+        return simple(Why::Gone);
+    }
+    let rest = text.strip_prefix(['T', 'S'])?;
+    let signal = u8::from_str_radix(rest.get(..2)?, 16).ok()?;
+    let mut halt = Halt { cpu, why: if signal == 2 { Why::Interrupted } else { Why::Trap }, note: None };
+    for pair in rest[2..].split(';') {
+        let (name, value) = pair.split_once(':').unwrap_or((pair, ""));
+        let address = || u64::from_str_radix(value, 16).ok();
+        match name {
+            "thread" => {
+                let thread = u32::from_str_radix(value.rsplit('.').next()?, 16).ok()?;
+                halt.cpu = thread.checked_sub(1)?;
+            }
+            "swbreak" => halt.why = Why::Breakpoint,
+            "hwbreak" => halt.why = Why::HardwareBreakpoint,
+            "watch" => halt.why = Why::Watchpoint(Watched::Write, address()?),
+            "rwatch" => halt.why = Why::Watchpoint(Watched::Read, address()?),
+            "awatch" => halt.why = Why::Watchpoint(Watched::Access, address()?),
+            _ => {}
+        }
+    }
+    Some(halt)
+}
+
+/// Bytes in which `}` announces one that could not be sent as it is.
+fn unescaped(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut bytes = bytes.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'}' => text.extend(bytes.next().map(|byte| byte ^ 0x20)),
+            byte => text.push(*byte),
+        }
+    }
+    text
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bytes of hexadecimal digits; none of an error, or of anything else.
+fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_says_which_cpu_and_why() {
+        let of = |text: &str| halt(text.as_bytes(), 0).map(|halt| (halt.cpu, halt.why));
+        assert_eq!(of("T05thread:02;"), Some((1, Why::Trap)));
+        assert_eq!(of("T05thread:p01.02;swbreak:;"), Some((1, Why::Breakpoint)));
+        assert_eq!(of("T02thread:01;"), Some((0, Why::Interrupted)));
+        assert_eq!(
+            of("T05awatch:ffff888000001000;thread:1;"),
+            Some((0, Why::Watchpoint(Watched::Access, 0xffff_8880_0000_1000)))
+        );
+        assert_eq!(of("W00"), Some((0, Why::Gone)));
+        for nonsense in ["", "OK", "T", "T0", "T05thread:0;", "O41"] {
+            assert_eq!(of(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_hexadecimal_is_an_error() {
+        assert_eq!(unhex(b"00ff"), Some(vec![0, 255]));
+        assert_eq!((unhex(b"E14"), unhex(b"E1xx")), (None, None));
+        assert_eq!(unescaped(b"a}\x03b"), b"a#b");
+    }
+}

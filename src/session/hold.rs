@@ -1,0 +1,139 @@
+//! A guest that is held at a hit, and handed to a debugger until that leaves.
+//!
+//! QEMU's stub has one connection. So kdbg's GDB gives it up, and kdbg serves the debugger itself, in front of that stub
+//! ([`crate::server`]): nothing that a debugger says can end the guest, and what it has set is taken out when it leaves.
+//! Then GDB connects again, and the run goes on. What passes the probes in between are no hits.
+
+use std::time::Duration;
+
+use super::Order;
+use super::arm::Armed;
+use super::handover::{self, Handover};
+use super::journal::Journal;
+use crate::error::{Error, Result};
+use crate::gdb::client::Stop;
+use crate::gdb::target;
+use crate::guest::Guest;
+use crate::guest::stub::Stub;
+use crate::server::{Address, Halt, Left, Server, Why};
+
+/// At which hit the guest is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// The one with this number.
+    Hit(u64),
+    /// The first of the probe with this name.
+    Probe(String),
+}
+
+impl std::str::FromStr for Hold {
+    type Err = std::convert::Infallible;
+
+    /// A number, or the name of a probe.
+    fn from_str(text: &str) -> std::result::Result<Hold, Self::Err> {
+        Ok(text.parse().map_or_else(|_| Hold::Probe(text.into()), Hold::Hit))
+    }
+}
+
+impl Hold {
+    /// Whether it is at this hit.
+    pub(super) fn is(&self, hit: u64, probe: &str) -> bool {
+        match self {
+            Hold::Hit(number) => *number == hit,
+            Hold::Probe(name) => name == probe,
+        }
+    }
+
+    /// Refuses a probe that the recipe does not have.
+    ///
+    /// # Errors
+    /// That.
+    pub fn check(&self, probes: &[&str]) -> Result<()> {
+        match self {
+            Hold::Hit(0) => Err(Error::usage("--hold 0: hits count from 1")),
+            Hold::Probe(name) if !probes.contains(&name.as_str()) => {
+                Err(Error::usage(format!("--hold {name}: the recipe has no probe of that name"))
+                    .hint(format!("its probes are: {}; or give the number of a hit", probes.join(", "))))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How often it is looked whether the guest is still there.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Hands the guest, which stands at `stop` with hit `hit`, to a debugger, until that leaves. Gives whether the guest has moved.
+///
+/// # Errors
+/// The guest is gone, GDB cannot take it back, or kdbg was asked to stop.
+pub(super) fn hold(
+    order: &Order<'_>,
+    guest: &mut Guest,
+    armed: &mut Armed<'_>,
+    journal: &mut Journal<'_>,
+    (stop, hit): (&Stop, u64),
+) -> Result<bool> {
+    let cpus = order.loaded.recipe.guest.cpus;
+    let before = target::places(&mut armed.gdb, u64::from(cpus), order.cancel)?;
+    guest.pause()?;
+    armed.gdb.must("-target-disconnect", order.cancel)?;
+    let left = serve(order, guest, armed, journal, (stop, hit));
+    handover::end(order);
+    if left.is_err() {
+        guest.check()?;
+    }
+    left?;
+    target::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
+    let moved = target::places(&mut armed.gdb, u64::from(cpus), order.cancel)? != before;
+    order.events.fact("held", if moved { "the debugger has left, elsewhere" } else { "the debugger has left" });
+    Ok(moved)
+}
+
+/// Serves debuggers until one leaves of its own accord.
+fn serve(
+    order: &Order<'_>,
+    guest: &mut Guest,
+    armed: &Armed<'_>,
+    journal: &mut Journal<'_>,
+    (stop, hit): (&Stop, u64),
+) -> Result<()> {
+    let cpu = stop.thread.and_then(|thread| u32::try_from(thread.saturating_sub(1)).ok()).unwrap_or(0);
+    let halt = Halt { cpu, why: Why::Trap, note: None };
+    let mut stub = Stub::connect(&guest.gdb_socket(), order.loaded.recipe.guest.cpus, halt, order.cancel)?;
+    let server = Server::listen(&Address::ANY)?;
+    let handover = Handover { address: server.address().to_string(), hit, kernel: armed.kernel };
+    handover::write(order, &handover, journal)?;
+    loop {
+        let Some(client) = server.client_within(TICK, order.cancel)? else {
+            guest.check()?;
+            if stub.check().is_err() {
+                return Err(guest.post_mortem());
+            }
+            continue;
+        };
+        match client.serve(&mut stub, order.cancel)? {
+            Left::Detached => return Ok(()),
+            Left::Gone => return Err(guest.post_mortem()),
+            Left::Lost(why) => {
+                order.events.fact("held", format!("a debugger is gone ({why}); the guest still waits for one"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hit_is_held_by_its_number_or_its_probe() {
+        let parse = |text: &str| text.parse::<Hold>().unwrap();
+        assert!(parse("2").is(2, "rst") && !parse("2").is(1, "rst"));
+        assert!(parse("rst").is(7, "rst") && !parse("rst").is(7, "other"));
+        assert!(parse("rst").check(&["rst"]).is_ok() && parse("9").check(&[]).is_ok());
+        let error = parse("rts").check(&["rst", "syn"]).unwrap_err();
+        assert!(error.hint.unwrap().contains("rst, syn"));
+        assert!(parse("0").check(&["rst"]).is_err());
+    }
+}
