@@ -40,6 +40,7 @@ fn gdb(place: &Place, run: &Path, vmlinux: &str, commands: &str) -> String {
     assert!(target.starts_with("127.0.0.1:") && line.starts_with(&format!("gdb '{vmlinux}'")), "{line}");
     let script = place.file("commands.gdb", &commands.replace("SOCKET", &target));
     let mut gdb = Command::new("timeout");
+    gdb.current_dir(place.path());
     gdb.arg(LIMIT.as_secs().to_string()).args(["gdb", "-nx", "-batch", "-iex", "set auto-load off"]);
     gdb.args(["-iex", "set debuginfod enabled off", "-x", script.to_str().unwrap(), vmlinux]);
     let output = gdb.output().unwrap();
@@ -70,14 +71,14 @@ fn hits(count: usize) -> String {
     )
 }
 
-fn all_values_come_back(kernel: &str) {
+fn all_values_come_back(kernel: &str, more: &[&str]) {
     let place = Place::new();
     let file = place.file("test.yaml", RECIPE);
     if obtain::kernel(&file, &["--kernel", kernel]).is_none() {
         return;
     }
     let _slot = slot();
-    let (report, _) = recorded(&place, RECIPE, &["--kernel", kernel, "--record", "--breakpoints"]);
+    let (report, _) = recorded(&place, RECIPE, &[&["--kernel", kernel, "--record"], more].concat());
     let count = report["hits"].as_array().unwrap().len();
     let said = gdb(&place, &place.out(), vmlinux(&report), &script(&hits(count)));
     let all = Comparison::of(&report, &looks(&said));
@@ -89,12 +90,43 @@ fn all_values_come_back(kernel: &str) {
 
 #[test]
 fn all_values_of_6_1_come_back() {
-    all_values_come_back("6.1");
+    all_values_come_back("6.1", &["--breakpoints"]);
 }
 
 #[test]
 fn all_values_of_6_12_come_back() {
-    all_values_come_back("6.12");
+    all_values_come_back("6.12", &["--breakpoints"]);
+}
+
+/// There the CPU stands elsewhere than at the function, and its registers are set for as long as it stands still.
+#[test]
+fn all_values_of_cheap_stops_come_back() {
+    all_values_come_back("6.1", &[]);
+}
+
+/// `lx-dmesg` and the like: what they read of the kernel's configuration is 0 here, which the kernel's build would know.
+#[test]
+fn the_kernels_own_scripts_read_a_recording() {
+    let _slot = slot();
+    let place = Place::new();
+    let (report, _) = recorded(&place, &recipe(&[support::HIT]), &["--record"]);
+    let sources = fs::read_dir(kdbg::store::Cache::place().unwrap().join("sources")).unwrap().flatten();
+    let release = report["kernel"]["release"].as_str().unwrap();
+    let tree = sources.map(|entry| entry.path()).find(|path| path.to_string_lossy().contains(&format!("_{release}")));
+    let scripts = place.path().join("scripts/gdb/linux");
+    fs::create_dir_all(&scripts).unwrap();
+    let from = tree.expect("the kernel's source").join("scripts/gdb");
+    for entry in fs::read_dir(from.join("linux")).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+        fs::copy(entry.path(), scripts.join(entry.file_name())).unwrap();
+    }
+    fs::write(scripts.join("constants.py"), "def __getattr__(name): return 0\n").unwrap();
+    fs::copy(from.join("vmlinux-gdb.py"), place.path().join("vmlinux-gdb.py")).unwrap();
+    let commands = "target remote SOCKET\nsource vmlinux-gdb.py\nlx-version\nlx-ps\nlx-dmesg\np $lx_current().comm\n";
+    let said = gdb(&place, &place.out(), vmlinux(&report), commands);
+    let task = format!("$1 = {}, ", report["hits"][0]["task"]["comm"]);
+    for words in [&format!("Linux version {release}"), "swapper/0", "Run /init as init process", &task] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
 }
 
 #[test]
@@ -146,6 +178,13 @@ fn recordings_that_are_cut_off_or_damaged_say_so() {
     fs::write(&recording, &bytes[..bytes.len() - 1]).unwrap();
     let said = gdb(&place, &recording, vmlinux(&report), "target remote SOCKET\ncontinue\nbt 1\n");
     assert!(said.contains("hit 1 is the last of this recording") && said.contains("tcp_v4_send_reset"), "{said}");
+    let socket = place.path().join("gdb.socket");
+    let replaying = place.kdbg(&["replay", recording.to_str().unwrap(), "--socket", socket.to_str().unwrap()]);
+    assert!(replaying.wait_for_line().ends_with(&format!("-ex 'target remote {}'", socket.display())));
+    replaying.wait_for_words("ends in the middle of a hit");
+    replaying.signal(Signal::TERM);
+    replaying.wait().assert_code(130);
+    assert!(!socket.exists());
     let refused = |texts: &[&str]| {
         let ended = place.kdbg(&["replay", recording.to_str().unwrap()]).wait();
         assert_eq!(ended.code, Some(2), "{ended}");

@@ -16,6 +16,9 @@ pub(super) const PAGE_SIZE: usize = PAGE as usize;
 /// How hard zstd tries: what it saves above that is not worth the time at a stop.
 const LEVEL: i32 = 1;
 
+/// The longest index that is believed, in bytes: that of a hit which has changed all pages of a large memory.
+const LONGEST: usize = 1 << 28;
+
 /// What is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
@@ -100,7 +103,7 @@ pub(super) fn unpack<T: DeserializeOwned>(content: &[u8]) -> io::Result<(T, &[u8
     let (length, rest) = content.split_first_chunk().ok_or_else(wrong)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(io::Error::other)?;
     let (index, contents) = rest.split_at_checked(length).ok_or_else(wrong)?;
-    Ok((serde_json::from_slice(&zstd::decode_all(index)?)?, contents))
+    Ok((serde_json::from_slice(&zstd::bulk::decompress(index, LONGEST)?)?, contents))
 }
 
 /// How many pages' contents these packed ones are.

@@ -63,8 +63,8 @@ pub struct Writer {
     /// The number of every content that is in the file, by its hash.
     numbers: HashMap<u128, u32>,
     next: u32,
-    /// The content that each page had last; those that were never written to had zeros.
-    pages: HashMap<u32, u32>,
+    /// The hash of what each page had last.
+    pages: Vec<u128>,
 }
 
 impl Writer {
@@ -75,8 +75,9 @@ impl Writer {
     pub fn create(path: &Path, head: &Head, base: &File) -> Result<Writer> {
         let doing = || format!("write {}", path.display());
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path).or_host(doing())?;
-        let numbers = HashMap::from([(xxh3_128(&[0; PAGE_SIZE]), 0)]);
-        let mut writer = Writer { file, numbers, next: 1, pages: HashMap::new() };
+        let zeros = xxh3_128(&[0; PAGE_SIZE]);
+        let count = usize::try_from(head.memory / PAGE_SIZE as u64).unwrap_or_default();
+        let mut writer = Writer { file, numbers: HashMap::from([(zeros, 0)]), next: 1, pages: vec![zeros; count] };
         writer.begin(head, base).or_host(doing())?;
         Ok(writer)
     }
@@ -109,11 +110,16 @@ impl Writer {
             return Ok(());
         }
         self.numbers.insert(hash, self.next);
-        self.pages.insert(page, self.next);
+        *self.last(page)? = hash;
         self.next += 1;
         part.pages.push(page);
         part.contents.extend(content);
         if part.pages.len() == BASE_PAGES { self.write_base(part) } else { Ok(()) }
+    }
+
+    /// The hash of what a page had last.
+    fn last(&mut self, page: u32) -> io::Result<&mut u128> {
+        self.pages.get_mut(page as usize).ok_or_else(|| io::Error::other("there is a page behind the memory's end"))
     }
 
     fn write_base(&mut self, part: &mut Part) -> io::Result<()> {
@@ -136,15 +142,16 @@ impl Writer {
             let bytes = &mut bytes[..run.len() * PAGE_SIZE];
             memory.read(run.start, bytes)?;
             for (page, content) in run.zip(bytes.chunks_exact(PAGE_SIZE)) {
-                let number = self.numbers.get(&xxh3_128(content)).copied().unwrap_or(self.next);
+                let hash = xxh3_128(content);
+                if std::mem::replace(self.last(page)?, hash) == hash {
+                    continue;
+                }
+                let number = *self.numbers.entry(hash).or_insert(self.next);
                 if number == self.next {
-                    self.numbers.insert(xxh3_128(content), number);
                     self.next += 1;
                     contents.extend(content);
                 }
-                if self.pages.insert(page, number).unwrap_or_default() != number {
-                    index.pages.push((page, number));
-                }
+                index.pages.push((page, number));
             }
         }
         let chunk = chunk(Kind::Hit, &pack(&index, &contents)?);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Order;
 use super::journal::Journal;
-use crate::error::{IoContext, Result};
+use crate::error::{ErrorKind, IoContext, Result};
 use crate::event::Cancel;
 use crate::gdb::client::{Gdb, Stop as GdbStop};
 use crate::gdb::packets;
@@ -29,7 +29,7 @@ impl Recorder {
     /// Begins the recording, if one is wanted; the guest stands still. Where it cannot be, that is said, and the run goes on.
     ///
     /// # Errors
-    /// GDB failed, or the recording cannot be written.
+    /// GDB failed.
     pub(super) fn begin(
         order: &Order<'_>,
         kernel: &KernelBuild,
@@ -61,9 +61,17 @@ impl Recorder {
             cpus,
             description: packets::description(gdb, order.cancel)?,
         };
-        let base = File::open(base).or_host(format!("open {}", base.display()))?;
-        let writer = Writer::create(&order.run_dir.file(recording::FILE), &head, &base)?;
-        Ok(Some(Recorder { writer, ram, cpus, hits: 0 }))
+        let path = order.run_dir.file(recording::FILE);
+        let base = File::open(base).or_host(format!("open {}", base.display()));
+        match base.and_then(|base| Writer::create(&path, &head, &base)) {
+            Ok(writer) => Ok(Some(Recorder { writer, ram, cpus, hits: 0 })),
+            Err(error) => {
+                journal.warn(format!("nothing is recorded: {}", error.message));
+                // What there is of it is of no use.
+                let _ = std::fs::remove_file(path);
+                Ok(None)
+            }
+        }
     }
 
     /// Records a hit at which the guest stands.
@@ -90,7 +98,6 @@ pub(super) fn record(
     order: &Order<'_>,
     journal: &mut Journal<'_>,
 ) -> Result<()> {
-    use crate::error::ErrorKind;
     let Some(recording) = recorder else { return Ok(()) };
     let begun = Instant::now();
     let recorded = recording.hit(gdb, hit, stop, order.cancel);

@@ -2,6 +2,8 @@
 //!
 //! Pure: a report becomes text with styles. Nothing is printed in here.
 
+use std::path::Path;
+
 use super::line;
 use super::style::Styles;
 use crate::report::model::{
@@ -232,7 +234,14 @@ fn end(styles: &Styles, report: &Report, path: &str) -> Vec<String> {
     error
         .chain(altered(styles, report))
         .chain([outcome(styles, report), line::labelled(styles, "report", path)])
+        .chain(replay(report, path).map(|command| line::labelled(styles, "replay", &command)))
         .collect()
+}
+
+/// The command that serves the run's recording, if there is one.
+fn replay(report: &Report, path: &str) -> Option<String> {
+    let folder = Path::new(path).parent().filter(|_| report.files.contains_key("recording"))?;
+    Some(format!("kdbg replay {}", folder.display()))
 }
 
 /// In red: that this is not what the kernel does by itself.

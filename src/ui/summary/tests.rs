@@ -45,6 +45,14 @@ fn a_run_that_ended_early() {
 }
 
 #[test]
+fn a_run_that_was_recorded_says_how_it_is_replayed() {
+    let mut report = sample();
+    assert!(!plain(&report).contains("kdbg replay"));
+    report.files.insert("recording".into(), "recording.kdbg".into());
+    assert!(plain(&report).ends_with("  kdbg replay runs/tcp-reset/latest\n"), "{}", plain(&report));
+}
+
+#[test]
 fn colours_only_add_styles() {
     let coloured = render_as(&sample(), "p", Look { colours: true, facts: true });
     assert!(coloured.contains("\x1b["));
