@@ -71,14 +71,14 @@ fn hits(count: usize) -> String {
     )
 }
 
-fn all_values_come_back(kernel: &str, more: &[&str]) {
+fn all_values_come_back(recipe: &str, kernel: &str, more: &[&str]) {
     let place = Place::new();
-    let file = place.file("test.yaml", RECIPE);
+    let file = place.file("test.yaml", recipe);
     if obtain::kernel(&file, &["--kernel", kernel]).is_none() {
         return;
     }
     let _slot = slot();
-    let (report, _) = recorded(&place, RECIPE, &[&["--kernel", kernel, "--record"], more].concat());
+    let (report, _) = recorded(&place, recipe, &[&["--kernel", kernel, "--record"], more].concat());
     let count = report["hits"].as_array().unwrap().len();
     let said = gdb(&place, &place.out(), vmlinux(&report), &script(&hits(count)));
     let all = Comparison::of(&report, &looks(&said));
@@ -90,18 +90,24 @@ fn all_values_come_back(kernel: &str, more: &[&str]) {
 
 #[test]
 fn all_values_of_6_1_come_back() {
-    all_values_come_back("6.1", &["--breakpoints"]);
+    all_values_come_back(RECIPE, "6.1", &["--breakpoints"]);
 }
 
 #[test]
 fn all_values_of_6_12_come_back() {
-    all_values_come_back("6.12", &["--breakpoints"]);
+    all_values_come_back(RECIPE, "6.12", &["--breakpoints"]);
 }
 
 /// There the CPU stands elsewhere than at the function, and its registers are set for as long as it stands still.
 #[test]
 fn all_values_of_cheap_stops_come_back() {
-    all_values_come_back("6.1", &[]);
+    all_values_come_back(RECIPE, "6.1", &[]);
+}
+
+#[test]
+fn all_values_of_two_cpus_come_back() {
+    let recipe = RECIPE.replace("probes:\n", "guest: { cpus: 2 }\nprobes:\n");
+    all_values_come_back(&recipe, "6.1", &[]);
 }
 
 /// `lx-dmesg` and the like: what they read of the kernel's configuration is 0 here, which the kernel's build would know.

@@ -22,11 +22,15 @@ pub struct Replay {
     at: usize,
     halt: Halt,
     breakpoints: BTreeSet<u64>,
+    /// Those that were taken out since it last ran freely: GDB takes all out while it steps off one, and knows them all the same.
+    lifted: BTreeSet<u64>,
     /// What the client has written: pages by hit and number, registers by hit and CPU. The recording stays as it is.
     pages: BTreeMap<(usize, u32), Page>,
     registers: BTreeMap<(usize, u32), Vec<u8>>,
     /// Where it is about to stop.
     next: Option<Halt>,
+    /// That the hit where it stands is still to be told, to whom goes on forwards, or backwards.
+    untold: Option<bool>,
 }
 
 impl Replay {
@@ -38,9 +42,11 @@ impl Replay {
             at: 0,
             halt,
             breakpoints: BTreeSet::new(),
+            lifted: BTreeSet::new(),
             pages: BTreeMap::new(),
             registers: BTreeMap::new(),
             next: None,
+            untold: None,
         };
         replay.halt = replay.stand_at(0, Why::Trap);
         replay
@@ -50,13 +56,36 @@ impl Replay {
     fn stand_at(&mut self, hit: usize, otherwise: Why) -> Halt {
         self.at = hit;
         let Some(hit) = self.recording.hits.get(hit) else { return self.halt.clone() };
-        let is_breakpoint = self.pc(hit.cpu).is_some_and(|pc| self.breakpoints.contains(&pc));
+        let is_set = |pc| self.breakpoints.contains(&pc) || self.lifted.contains(&pc);
+        let is_breakpoint = self.pc(hit.cpu).is_some_and(is_set);
         let why = if is_breakpoint { Why::Breakpoint } else { otherwise };
         let note = format!("hit {} of {}: probe {}", self.at + 1, self.recording.hits.len(), hit.probe);
         Halt { cpu: hit.cpu, why, note: Some(note) }
     }
 
-    fn end(&self, why: Why, words: &str) -> Halt {
+    /// Goes to the next hit, or to the one before. Gives the stop there, if there is one.
+    fn go(&mut self, forwards: bool, otherwise: Why) -> Option<Halt> {
+        let hit = if forwards { Some(self.at + 1) } else { self.at.checked_sub(1) };
+        let hit = hit.filter(|hit| *hit < self.recording.hits.len())?;
+        Some(self.stand_at(hit, otherwise))
+    }
+
+    /// Goes there by a step of a CPU. GDB does not take a stop of another CPU for the end of that, so that one is told when it
+    /// goes on. A trap of the same CPU it would take for no more than the end, and go on.
+    fn step(&mut self, forwards: bool, cpu: u32) -> Halt {
+        match self.go(forwards, Why::Interrupted) {
+            Some(halt) if halt.cpu != cpu => {
+                self.untold = Some(forwards);
+                Halt { cpu, why: Why::Trap, ..halt }
+            }
+            Some(halt) => halt,
+            None => Halt { cpu, ..self.end(forwards) },
+        }
+    }
+
+    /// The stop where there is nothing to go to. GDB 13 hangs when it is told that a recording is at its end.
+    fn end(&self, forwards: bool) -> Halt {
+        let (why, words) = if forwards { (Why::Interrupted, "last") } else { (Why::Beginning, "first") };
         let note = format!("hit {} is the {words} of this recording", self.at + 1);
         Halt { why, note: Some(note), ..self.halt.clone() }
     }
@@ -189,17 +218,21 @@ impl Behind for Replay {
     /// One stands only where a hit is, and tells the client that it is this breakpoint's.
     fn set(&mut self, breakpoint: Breakpoint) -> Result<bool> {
         match breakpoint {
-            Breakpoint::Software(at) | Breakpoint::Hardware(at) => self.breakpoints.insert(at),
-            Breakpoint::Watch(..) => return Ok(false),
-        };
-        Ok(true)
+            Breakpoint::Software(at) | Breakpoint::Hardware(at) => {
+                self.breakpoints.insert(at);
+                Ok(true)
+            }
+            Breakpoint::Watch(..) => Ok(false),
+        }
     }
 
     fn clear(&mut self, breakpoint: Breakpoint) -> Result<bool> {
-        Ok(match breakpoint {
-            Breakpoint::Software(at) | Breakpoint::Hardware(at) => self.breakpoints.remove(&at),
-            Breakpoint::Watch(..) => false,
-        })
+        let (Breakpoint::Software(at) | Breakpoint::Hardware(at)) = breakpoint else { return Ok(false) };
+        let was_set = self.breakpoints.remove(&at);
+        if was_set {
+            self.lifted.insert(at);
+        }
+        Ok(was_set)
     }
 
     fn goes_back(&self) -> bool {
@@ -209,18 +242,24 @@ impl Behind for Replay {
     /// A step is a way to the next hit too: GDB steps off a breakpoint before it continues, and would find itself where it was
     /// for ever.
     fn resume(&mut self, how: Move) -> Result<()> {
-        let last = self.recording.hits.len() - 1;
-        let halt = match how {
-            // GDB 13 hangs when it is told that a recording is at its end.
-            Move::Continue | Move::Step(_) if self.at == last => self.end(Why::Interrupted, "last"),
-            Move::ReverseContinue | Move::ReverseStep(_) if self.at == 0 => self.end(Why::Beginning, "first"),
-            Move::Continue => self.stand_at(self.at + 1, Why::Trap),
-            Move::ReverseContinue => self.stand_at(self.at - 1, Why::Trap),
-            // A trap, GDB would take for the end of its step, and go on.
-            Move::Step(_) => self.stand_at(self.at + 1, Why::Interrupted),
-            Move::ReverseStep(_) => self.stand_at(self.at - 1, Why::Interrupted),
+        let (forwards, stepped) = match how {
+            Move::Continue => (true, None),
+            Move::Step(cpu) => (true, Some(cpu)),
+            Move::ReverseContinue => (false, None),
+            Move::ReverseStep(cpu) => (false, Some(cpu)),
         };
-        self.next = Some(halt);
+        let untold = self.untold.take();
+        self.next = Some(match stepped {
+            Some(cpu) => self.step(forwards, cpu),
+            None => {
+                self.lifted.clear();
+                // It was said already which one it is.
+                let here = untold == Some(forwards);
+                let halt = if here { Some(self.stand_at(self.at, Why::Trap)) } else { self.go(forwards, Why::Trap) };
+                let halt = halt.unwrap_or_else(|| self.end(forwards));
+                Halt { note: halt.note.filter(|_| !here), ..halt }
+            }
+        });
         Ok(())
     }
 
@@ -251,9 +290,10 @@ impl Behind for Replay {
     /// The next client begins at the first hit, without what this one has set and written.
     fn left(&mut self) -> Result<()> {
         self.breakpoints.clear();
+        self.lifted.clear();
         self.pages.clear();
         self.registers.clear();
-        self.next = None;
+        (self.next, self.untold) = (None, None);
         self.halt = self.stand_at(0, Why::Trap);
         Ok(())
     }

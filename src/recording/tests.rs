@@ -209,17 +209,38 @@ fn running_walks_the_hits_and_stays_at_the_ends() {
     assert_eq!((replay.halted().cpu, replay.halted().note.as_deref()), (1, Some("hit 1 of 3: probe p")));
     assert_eq!(go(&mut replay, Move::ReverseContinue), (1, Why::Beginning));
     assert_eq!(go(&mut replay, Move::Continue), (2, Why::Trap));
-    assert!(
-        replay.set(Breakpoint::Software(0x301)).unwrap()
-            && !replay.set(Breakpoint::Watch(crate::server::Watched::Write, 0, 8)).unwrap()
-    );
-    assert_eq!(go(&mut replay, Move::Step(0)), (3, Why::Breakpoint));
+    assert!(replay.monitor("hits").unwrap().contains("* hit 2  probe p  CPU 0\n"));
+    assert_eq!(go(&mut replay, Move::Continue), (3, Why::Trap));
     assert_eq!(go(&mut replay, Move::Continue), (3, Why::Interrupted));
     assert_eq!(replay.halted().note.as_deref(), Some("hit 3 is the last of this recording"));
-    assert_eq!(go(&mut replay, Move::ReverseStep(0)), (2, Why::Interrupted));
-    assert!(replay.monitor("hits").unwrap().contains("* hit 2  probe p  CPU 0\n"));
+    assert_eq!(go(&mut replay, Move::Step(0)), (3, Why::Interrupted));
+    assert_eq!(go(&mut replay, Move::ReverseContinue), (2, Why::Trap));
     replay.left().unwrap();
     assert_eq!(go(&mut replay, Move::Continue), (2, Why::Trap), "each client begins at the first hit");
+}
+
+#[test]
+fn a_step_is_a_way_to_the_next_hit_and_is_told_of_the_cpu_that_steps() {
+    let mut replay = replayed();
+    assert!(!replay.set(Breakpoint::Watch(crate::server::Watched::Write, 0, 8)).unwrap());
+    // At hits 2 and 3, by the program counter of their CPU.
+    for at in [0x200, 0x301] {
+        assert!(replay.set(Breakpoint::Software(at)).unwrap());
+    }
+    assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Breakpoint), "of the same CPU");
+    assert_eq!(go(&mut replay, Move::Step(0)), (3, Why::Trap), "of another one");
+    assert_eq!(replay.halted().cpu, 0);
+    assert_eq!(go(&mut replay, Move::Continue), (3, Why::Breakpoint), "told now");
+    assert_eq!((replay.halted().cpu, replay.halted().note), (1, None));
+    assert_eq!(go(&mut replay, Move::ReverseStep(1)), (2, Why::Trap));
+    assert_eq!(go(&mut replay, Move::Continue), (3, Why::Breakpoint), "it turns round");
+    // As GDB steps off a breakpoint: with all of them out.
+    for at in [0x200, 0x301] {
+        assert!(replay.clear(Breakpoint::Software(at)).unwrap() && !replay.clear(Breakpoint::Software(at)).unwrap());
+    }
+    assert_eq!(go(&mut replay, Move::ReverseStep(0)), (2, Why::Breakpoint));
+    assert_eq!(go(&mut replay, Move::ReverseContinue), (1, Why::Trap));
+    assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Interrupted), "they were taken out for good");
 }
 
 #[test]

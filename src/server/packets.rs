@@ -84,14 +84,18 @@ fn digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// A packet's checksum.
-pub(super) fn sum(body: &[u8]) -> u8 {
+fn sum(body: &[u8]) -> u8 {
     body.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }
 
 /// A packet with this content, which has no bytes that would have to be escaped.
 pub fn packet(body: &str) -> Vec<u8> {
-    format!("${body}#{:02x}", sum(body.as_bytes())).into_bytes()
+    frame(body.as_bytes())
+}
+
+/// A packet whose content is escaped already.
+pub(super) fn frame(body: &[u8]) -> Vec<u8> {
+    [b"$", body, format!("#{:02x}", sum(body)).as_bytes()].concat()
 }
 
 /// The packet that has the client print a text while what it debugs runs.

@@ -149,22 +149,13 @@ impl<'b> Session<'_, '_, 'b> {
             }
             Sent::Packet(body) => {
                 if body == b"?" {
-                    // Who asks where it stands takes the CPU that is told for the one that `g` is about from now on; gdbstub
-                    // does not.
-                    stub = match self.choose(stub)? {
-                        Ok(stub) => stub,
-                        Err(left) => return Ok(Err(left)),
-                    };
+                    return self.tell_where(stub);
                 }
                 if let Some(answer) = self.own(&body) {
-                    if let Some(output) = output(&mut stub) {
-                        output.0.extend(self.acknowledges.then_some(b'+'));
-                        output.0.extend(packets::packet(&answer));
-                    }
+                    self.answer(&mut stub, &answer);
                     return Ok(Ok(stub));
                 }
-                let whole = [b"$", body.as_slice(), b"#", format!("{:02x}", packets::sum(&body)).as_bytes()].concat();
-                let stub = self.feed(stub, &whole);
+                let stub = self.feed(stub, &packets::frame(&body));
                 // It is acknowledged itself.
                 self.acknowledges &= body != b"QStartNoAckMode";
                 stub
@@ -172,16 +163,28 @@ impl<'b> Session<'_, '_, 'b> {
         }
     }
 
-    /// Has gdbstub read registers of the CPU that has stopped, as if the client had said so.
-    fn choose(&mut self, stub: Stub<'b>) -> Result<Step<'b>> {
-        let cpu = self.machine.behind.halted().cpu;
-        let chosen = self.feed(stub, &packets::packet(&format!("Hgp1.{:x}", cpu + 1)))?;
-        Ok(chosen.map(|mut stub| {
-            if let Some(output) = output(&mut stub) {
-                output.0.clear();
-            }
-            stub
-        }))
+    /// Answers where it stands. gdbstub would say the first thread of all; and it goes on with the thread that was chosen last,
+    /// where GDB takes for chosen what it is answered.
+    fn tell_where(&mut self, mut stub: Stub<'b>) -> Result<Step<'b>> {
+        let thread = self.machine.behind.halted().cpu + 1;
+        let said = output(&mut stub).map_or(0, |output| output.0.len());
+        let mut stub = match self.feed(stub, &packets::packet(&format!("Hg{thread:x}")))? {
+            Ok(stub) => stub,
+            Err(left) => return Ok(Err(left)),
+        };
+        if let Some(output) = output(&mut stub) {
+            output.0.truncate(said);
+        }
+        let process = if self.names_processes { "p1." } else { "" };
+        self.answer(&mut stub, &format!("T05thread:{process}{thread:x};"));
+        Ok(Ok(stub))
+    }
+
+    fn answer(&self, stub: &mut Stub<'b>, answer: &str) {
+        if let Some(output) = output(stub) {
+            output.0.extend(self.acknowledges.then_some(b'+'));
+            output.0.extend(packets::packet(answer));
+        }
     }
 
     /// The answer to a packet that is none of gdbstub's business.
@@ -189,11 +192,6 @@ impl<'b> Session<'_, '_, 'b> {
         self.names_processes |= body.starts_with(b"qSupported") && contains(body, b"multiprocess+");
         let answer = match body {
             b"" => UNKNOWN,
-            // gdbstub says the first thread of all.
-            b"?" => {
-                let process = if self.names_processes { "p1." } else { "" };
-                return Some(format!("T05thread:{process}{:x};", self.machine.behind.halted().cpu + 1));
-            }
             // As QEMU has it: whether addresses are physical.
             b"qqemu.PhyMemMode" if self.machine.physical => "1",
             b"qqemu.PhyMemMode" => "0",

@@ -85,6 +85,9 @@ fn registers_memory_and_runs_of_every_kind() {
         assert_eq!(client.ask("vCont;c"), format!("O{}", hex("fake at 0xffffffff81000150\n")));
         assert_eq!(client.answer(), "T05thread:p01.01;swbreak:;");
         assert_eq!(client.ask("vCont;s:p1.2;c"), "T05thread:p01.02;");
+        assert_eq!(client.ask("Hg0"), "OK");
+        assert_eq!(client.ask("?"), "T05thread:p1.2;");
+        assert_eq!(&client.ask("g")[256..258], "01", "of the CPU that was answered");
         assert_eq!(client.ask("Hc-1"), "OK");
         assert_eq!(client.ask("bs"), "T05thread:p01.02;");
         client.ask("bc");
