@@ -253,12 +253,17 @@ fn a_probe_that_gdb_refuses_is_shown_at_its_line() {
 
 /// A condition that GDB takes and cannot evaluate once it stops.
 #[test]
-fn a_condition_that_fails_in_the_guest_is_shown_at_its_line() {
+fn a_condition_that_reads_through_a_null_pointer_does_not_hold() {
     let _slot = slot();
     let place = Place::new();
     let probe = "at: tcp_v4_send_reset, when: sk->__sk_common.skc_num == 1";
-    let texts = ["this condition cannot be evaluated", "Cannot access memory at address 0xe", "test.yaml:4:"];
-    place.run(&recipe(&[HIT]).replace("at: tcp_v4_send_reset", probe)).assert_error(2, "recipe", &texts);
+    let report = place.run(&recipe(&[HIT]).replace("at: tcp_v4_send_reset", probe)).assert_passed();
+    assert!(probes_of_hits(&report).is_empty());
+    let warnings = report["warnings"].to_string();
+    assert!(
+        warnings.contains("cannot be evaluated") && warnings.contains("Cannot access memory at address 0xe"),
+        "{warnings}"
+    );
 }
 
 /// Kernel options that no configuration can hold, and the reason that is given. No kernel is compiled for them.

@@ -37,6 +37,8 @@ pub struct Counters {
 struct Counter {
     probe: usize,
     word: u64,
+    /// What is called.
+    stub: u64,
     /// Where the calls are.
     calls: Vec<u64>,
     /// What the word lacks, or has too much.
@@ -83,7 +85,7 @@ impl Counters {
         for (call, code) in calls.iter().zip(codes) {
             memory::write(gdb, *call, &code, cancel)?;
         }
-        self.running.push(Counter { probe, word, calls, besides });
+        self.running.push(Counter { probe, word, stub, calls, besides });
         Ok(Ok(()))
     }
 
@@ -119,13 +121,13 @@ impl Counters {
     /// GDB failed.
     pub fn stop(&mut self, gdb: &mut Gdb, cancel: &Cancel) -> Result<Vec<(usize, Option<u64>)>> {
         let mut counts = Vec::new();
-        for Counter { probe, word, calls, besides } in std::mem::take(&mut self.running) {
+        for Counter { probe, word, stub, calls, besides } in std::mem::take(&mut self.running) {
             let bytes = memory::read(gdb, word, WORD, cancel)?.and_then(|bytes| bytes.try_into().ok());
             // A CPU that was told of may not have come to the call yet.
             let count = bytes.map(|bytes| u64::from_le_bytes(bytes).saturating_add_signed(besides));
             counts.push((probe, count));
             for call in calls {
-                entry::clear(gdb, call, cancel)?;
+                entry::clear(gdb, call, stub, cancel)?;
             }
         }
         Ok(counts)

@@ -45,12 +45,17 @@ pub(super) fn distance(from: u64, to: u64) -> Option<i32> {
     i32::try_from(to.wrapping_sub(from).cast_signed()).ok()
 }
 
-/// Has a call do nothing again.
+/// Has a call do nothing again, if it is still there: the kernel frees a module's init function when it has run, and with it
+/// the call, and what is there then is somebody else's.
 ///
 /// # Errors
 /// GDB failed.
-pub(super) fn clear(gdb: &mut Gdb, call: u64, cancel: &Cancel) -> Result<()> {
-    memory::write(gdb, call, &NOTHING, cancel)
+pub(super) fn clear(gdb: &mut Gdb, call: u64, of: u64, cancel: &Cancel) -> Result<()> {
+    let there = memory::read(gdb, call, CALL_LENGTH, cancel)?;
+    match there.is_some() && there == call_of(call, of) {
+        true => memory::write(gdb, call, &NOTHING, cancel),
+        false => Ok(()),
+    }
 }
 
 /// Who changes the entries of functions in the guest.

@@ -138,8 +138,9 @@ impl Hooks {
                 idle.push(*function);
             }
         }
+        let Some(stub) = self.stub else { return Ok(()) };
         for site in idle.iter().filter_map(|function| self.sites.remove(function)) {
-            entry::clear(gdb, site.call, cancel)?;
+            entry::clear(gdb, site.call, stub, cancel)?;
         }
         Ok(())
     }
@@ -149,8 +150,10 @@ impl Hooks {
     /// # Errors
     /// GDB failed.
     pub fn give_up(&mut self, gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
-        for site in std::mem::take(&mut self.sites).into_values() {
-            entry::clear(gdb, site.call, cancel)?;
+        if let Some(stub) = self.stub {
+            for site in std::mem::take(&mut self.sites).into_values() {
+                entry::clear(gdb, site.call, stub, cancel)?;
+            }
         }
         if let Some(watchpoint) = self.watchpoint.take() {
             gdb.must(&format!("-break-delete {watchpoint}"), cancel)?;

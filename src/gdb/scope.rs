@@ -86,7 +86,7 @@ pub fn foresee(
         .map(|(name, storage)| {
             let argument = is_argument(&name);
             let state = match storage.holds(address) {
-                Some(_) if is_entry && argument == Some(false) => State::NotSetYet,
+                Some(_) if is_entry && argument == Some(false) && !storage.is_constant => State::NotSetYet,
                 Some(true) => State::Readable,
                 _ if storage.begins_after(address) => State::NotSetYet,
                 _ => State::OptimizedOut,
@@ -102,7 +102,9 @@ fn symbols(said: &str) -> Vec<(String, Storage)> {
     for part in format!("\n{said}").split("\nSymbol ").skip(1) {
         let Some((name, rest)) = part.split_once(' ') else { continue };
         let seen = found.iter().any(|(other, _)| other == name);
-        if !seen && !rest.starts_with("is a function at") && !rest.starts_with("is a typedef") {
+        // Functions that are inlined there, and labels.
+        let is_none = ["is a function at", "is a typedef", "is a label at"].iter().any(|what| rest.starts_with(what));
+        if !seen && !is_none {
             found.push((name.into(), Storage::parse(&format!(" {rest}"))));
         }
     }

@@ -56,9 +56,9 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// Asks GDB for its frames.
+    /// Asks GDB for its frames, and one more: what the last one is inlined into.
     pub(super) fn list(self) -> String {
-        format!("-stack-list-frames --thread {} 0 {}", self.thread, self.limit.saturating_sub(1))
+        format!("-stack-list-frames --thread {} 0 {}", self.thread, self.limit)
     }
 
     fn scope(self, frame: usize) -> Scope {
@@ -174,8 +174,9 @@ impl Reader {
         stack: &mut Stack,
         cancel: &Cancel,
     ) -> Result<End> {
-        let raw = within_kernel(list.tuples("stack"));
-        let frames = self.frames(gdb, program, piece, &raw, cancel)?;
+        let listed = within_kernel(list.tuples("stack"));
+        let (raw, _) = listed.split_at(listed.len().min(piece.limit));
+        let frames = self.frames(gdb, program, piece, &listed, cancel)?;
         let last = frames.last().map(|frame| frame.symbol.clone());
         stack.frames.extend(frames);
         let Some(last) = last else { return Ok(End::Cut("GDB names no frame below")) };
@@ -219,9 +220,11 @@ impl Reader {
         gdb: &mut Gdb,
         program: &Program<'_>,
         piece: Piece,
-        raw: &[&Values],
+        listed: &[&Values],
         cancel: &Cancel,
     ) -> Result<Vec<Frame>> {
+        // The last one may only say what the one before it is inlined into.
+        let (raw, next) = listed.split_at(listed.len().min(piece.limit));
         let thread = piece.thread;
         let doubtful = doubtful(raw);
         let commands = (0..raw.len()).map(|level| {
@@ -239,7 +242,7 @@ impl Reader {
             let variables = variables::typed(&answers[level], self.types.of(&places[level]));
             let inlined = match doubtful.iter().position(|doubt| *doubt == level) {
                 Some(doubt) => matches!(&info[doubt], Answer::Done(_, said) if said.contains("inlined into frame")),
-                None => raw.get(level + 1).is_some_and(|next| same_address(values, next)),
+                None => raw[level + 1..].iter().chain(next).next().is_some_and(|next| same_address(values, next)),
             };
             frames.push(frame(program, piece.base + level, values, inlined, &variables));
         }

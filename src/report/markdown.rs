@@ -1,7 +1,7 @@
 //! A report as a page a person likes to read: `report.md`.
 //!
 //! Pure: source lines come from whoever implements [`Sources`]. This file holds the order of the page; the parts are
-//! `head` (outcome, question, facts, probes), `hits` and `frames` (every stop), `log` (what was logged), `tail` (trigger, expectations, timings,
+//! `head` (outcome, question, facts, probes), `story` (all stops, a line each), `hits` and `frames` (every stop), `log` (what was logged), `tail` (trigger, expectations, timings,
 //! files). `page` writes blocks and `escape` keeps foreign text from becoming Markdown.
 
 pub(super) mod escape;
@@ -11,6 +11,7 @@ mod hits;
 mod incidents;
 mod log;
 mod page;
+mod story;
 mod tail;
 
 use super::model::Report;

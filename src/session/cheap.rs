@@ -87,8 +87,8 @@ impl Armed<'_> {
         let stops: u64 = at_entries.map(|probe| probe.spent.stops()).sum();
         if stops >= MANY {
             journal.warn(format!(
-                "the guest was stopped {stops} times at the entries of functions, which takes some 80 ms each in this kernel, and 3 ms \
-                 in one that can trace functions: add the fragment `trace` to `kernel.config`"
+                "the guest was stopped {stops} times at the entries of functions, and each time QEMU threw its translated code away; \
+                 in a kernel that can trace functions such a stop takes 3 ms: add the fragment `trace` to `kernel.config`"
             ));
         }
     }

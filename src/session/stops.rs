@@ -185,7 +185,8 @@ impl Stops<'_, '_, '_, '_> {
         let Some(condition) = &self.armed.probes[index].spec.when else { return Ok(true) };
         match self.armed.collector.holds(&mut self.armed.gdb, condition, stop, self.order.cancel)? {
             Ok(holds) => Ok(holds),
-            Err(why) if self.armed.probes[index].places() > 1 => {
+            // A pointer that leads nowhere here is one that leads somewhere at another stop.
+            Err(why) if self.armed.probes[index].places() > 1 || why.contains("Cannot access memory") => {
                 self.skip(index, stop, &why);
                 Ok(false)
             }
@@ -278,9 +279,11 @@ impl Stops<'_, '_, '_, '_> {
         }
         // As it is collected: before anything is changed.
         record(&mut self.armed.recorder, &mut self.armed.gdb, &hit, stop, self.order, self.journal)?;
-        hit.altered = self.alter(index, stop)?;
+        let altered = self.alter(index, stop, &mut hit.altered);
         self.journal.armed(index, &self.armed.probes[index]);
         self.journal.hit(index, hit)?;
+        // What was collected is kept, whatever could not be changed.
+        altered?;
         if !self.armed.was_held && self.order.hold.is_some_and(|hold| hold.is(number, &spec.name)) {
             self.to_hold = Some(number);
         }

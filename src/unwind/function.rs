@@ -12,7 +12,7 @@ use super::types::Types;
 impl Place {
     /// A place in assembler code.
     pub(super) fn without_source(row: Option<Row>) -> Place {
-        Place { row, levels: Vec::new(), entry: 0, base: None, call: None, jumps: false }
+        Place { row, levels: Vec::new(), entry: 0, base: None, call: None }
     }
 }
 
@@ -32,27 +32,21 @@ pub(super) fn read(
         _ => None,
     };
     let name = unit.text(&function, gimli::DW_AT_name);
-    let mut reading = Reading {
-        unit,
-        types,
-        symbol,
-        address,
-        returns,
-        entry,
-        levels: vec![(name, vec![Vec::new()])],
-        call: None,
-        jumps: false,
-    };
+    let mut reading =
+        Reading { unit, types, symbol, address, returns, entry, levels: vec![(name, vec![Vec::new()])], call: None };
     let mut tree = unit.unit.entries_tree(Some(at))?;
-    reading.scope(tree.root()?, Some((0, 0)))?;
-    let Reading { levels, call, jumps, .. } = reading;
+    reading.scope(tree.root()?, Some((0, 0)), 0)?;
+    let Reading { levels, call, .. } = reading;
     let level = |(function, blocks): (String, Vec<Vec<Variable>>)| Level {
         function,
         variables: blocks.into_iter().rev().flatten().collect(),
     };
     let levels = levels.into_iter().rev().map(level).collect();
-    Ok(Some(Place { row: None, levels, entry, base, call, jumps }))
+    Ok(Some(Place { row: None, levels, entry, base, call }))
 }
+
+/// How deep blocks are in each other at most, and expressions.
+const DEEP: u32 = 200;
 
 struct Reading<'u, 'a> {
     unit: &'u Unit<'a>,
@@ -64,12 +58,19 @@ struct Reading<'u, 'a> {
     /// The function and what is inlined in it, with their blocks: outermost first.
     levels: Vec<(String, Vec<Vec<Variable>>)>,
     call: Option<Call>,
-    jumps: bool,
 }
 
 impl<'a> Reading<'_, 'a> {
     /// Takes in what is below an entry; `inside` says in which level and block the place is, if it is there.
-    fn scope(&mut self, node: EntriesTreeNode<'_, '_, Slice<'a>>, inside: Option<(usize, usize)>) -> gimli::Result<()> {
+    fn scope(
+        &mut self,
+        node: EntriesTreeNode<'_, '_, Slice<'a>>,
+        inside: Option<(usize, usize)>,
+        depth: u32,
+    ) -> gimli::Result<()> {
+        if depth == DEEP {
+            return Err(gimli::Error::UnsupportedEvaluation);
+        }
         let mut children = node.children();
         while let Some(child) = children.next()? {
             let entry = child.entry().clone();
@@ -92,7 +93,7 @@ impl<'a> Reading<'_, 'a> {
                             (level, blocks.len() - 1)
                         }
                     });
-                    self.scope(child, within)?;
+                    self.scope(child, within, depth + 1)?;
                 }
                 gimli::DW_TAG_inlined_subroutine => {
                     let ranges = self.unit.ranges(&entry)?;
@@ -100,10 +101,9 @@ impl<'a> Reading<'_, 'a> {
                         self.levels.push((self.unit.text(&entry, gimli::DW_AT_name), vec![Vec::new()]));
                         (self.levels.len() - 1, 0)
                     });
-                    self.scope(child, within)?;
+                    self.scope(child, within, depth + 1)?;
                 }
                 gimli::DW_TAG_call_site => {
-                    self.jumps |= entry.attr(gimli::DW_AT_call_tail_call).is_some();
                     let returns = entry.attr_value(gimli::DW_AT_call_return_pc);
                     if matches!(returns, Some(AttributeValue::Addr(at)) if at == self.returns) {
                         self.call = Some(self.call(&entry)?);
@@ -211,7 +211,7 @@ pub(super) fn register(expression: &Expression) -> Option<u16> {
 fn expression(unit: &Unit<'_>, code: gimli::Expression<Slice<'_>>) -> gimli::Result<Expression> {
     let encoding = unit.unit.encoding();
     let mut types = Vec::new();
-    base_types(unit, code, &mut types)?;
+    base_types(unit, code, &mut types, 0)?;
     Ok(Expression { code: code.0.to_vec(), encoding, types })
 }
 
@@ -220,7 +220,11 @@ fn base_types(
     unit: &Unit<'_>,
     code: gimli::Expression<Slice<'_>>,
     types: &mut Vec<(usize, ValueType)>,
+    depth: u32,
 ) -> gimli::Result<()> {
+    if depth == DEEP {
+        return Err(gimli::Error::UnsupportedEvaluation);
+    }
     let mut operations = code.operations(unit.unit.encoding());
     while let Some(operation) = operations.next()? {
         let named = match operation {
@@ -230,7 +234,7 @@ fn base_types(
             | Operation::Convert { base_type }
             | Operation::Reinterpret { base_type } => base_type,
             Operation::EntryValue { expression } => {
-                base_types(unit, gimli::Expression(expression), types)?;
+                base_types(unit, gimli::Expression(expression), types, depth + 1)?;
                 continue;
             }
             _ => continue,

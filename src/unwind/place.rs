@@ -20,8 +20,6 @@ pub struct Place {
     pub(super) base: Option<Expression>,
     /// The call that returns here.
     pub(super) call: Option<Call>,
-    /// Whether the function ends in calls that the compiler has made jumps: its frame is gone then, and with it, who called.
-    pub jumps: bool,
 }
 
 /// A function at a place, or a copy of one that is inlined there.

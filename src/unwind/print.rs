@@ -56,7 +56,7 @@ impl Printer<'_> {
             None => (self.bytes(at, size)?, 0, size * 8),
             Some((first, count)) => {
                 let start = usize::try_from(first / 8).ok()?;
-                (self.bytes(start, (first % 8 + count).div_ceil(8))?, first % 8, count)
+                (self.bytes(start, bits_end(first, count)?)?, first % 8, count)
             }
         };
         let mut word = [0; 16];
@@ -72,7 +72,7 @@ impl Printer<'_> {
         let is_scalar = !matches!(of, Type::Structure { .. } | Type::Array { .. });
         if is_scalar {
             let (at, size) = match bits {
-                Some((first, count)) => (usize::try_from(first / 8).ok()?, (first % 8 + count).div_ceil(8)),
+                Some((first, count)) => (usize::try_from(first / 8).ok()?, bits_end(first, count)?),
                 None => (at, of.size()),
             };
             if self.is_lost(at, size) {
@@ -195,6 +195,7 @@ impl Printer<'_> {
             return self.address(address, element.is_character());
         }
         let all = size.checked_mul(count)? as u64;
+        self.bytes(at, all)?;
         if element.is_character() && !self.is_lost(at, all) {
             let bytes = self.value.bytes.get(at..)?.get(..usize::try_from(all).ok()?)?;
             let length = bytes.iter().take(ELEMENTS).position(|byte| *byte == 0).unwrap_or(count.min(ELEMENTS));
@@ -231,6 +232,11 @@ impl Printer<'_> {
         };
         (index..count).take_while(|other| element(*other) == element(index)).count()
     }
+}
+
+/// How many bytes a bit field is in; none of one that no register holds, or of nothing.
+fn bits_end(first: u64, count: u64) -> Option<u64> {
+    (1..=64).contains(&count).then(|| (first % 8 + count).div_ceil(8))
 }
 
 /// The name of a value of an enumeration; of one of flags, all of them.

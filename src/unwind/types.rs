@@ -160,13 +160,17 @@ impl Types {
         let mut members = Vec::new();
         for entry in unit.children(structure.offset())?.iter().filter(|entry| entry.tag() == gimli::DW_TAG_member) {
             let number = |name| unsigned(entry, name);
-            let bits =
-                number(gimli::DW_AT_bit_size).map(|count| (number(gimli::DW_AT_data_bit_offset).unwrap_or(0), count));
+            // Before DWARF 5, bits were counted in another way.
+            let bits = number(gimli::DW_AT_bit_size).map(|count| number(gimli::DW_AT_data_bit_offset).zip(Some(count)));
+            let of = match bits {
+                Some(None) => Arc::new(Type::Unknown),
+                _ => self.below(unit, entry, depth)?,
+            };
             members.push(Member {
                 name: string(unit, entry, gimli::DW_AT_name),
                 offset: number(gimli::DW_AT_data_member_location).unwrap_or(0),
-                bits,
-                of: self.below(unit, entry, depth)?,
+                bits: bits.flatten(),
+                of,
             });
         }
         Ok(members)

@@ -68,9 +68,10 @@ impl Known {
         Known { places, names: Cached::default(), stacks: HashMap::new() }
     }
 
-    /// A module has come or gone: addresses may have other names.
+    /// A module has come or gone: addresses may have other names, and code may be other code.
     pub(in crate::gdb) fn forget_names(&mut self) {
         self.names = Cached::default();
+        self.stacks.clear();
     }
 
     /// Whether a stack of this probe can be read without GDB.

@@ -9,6 +9,7 @@ use super::Sources;
 use super::escape::{code, html, red, text};
 use super::frames;
 use super::page::Page;
+use super::story;
 use crate::report::model::{Context, Decoded, Depth, Hit, Interrupted, Report, Var};
 use crate::report::path::{first_of_path, in_a_line, system_call};
 use crate::report::text::{plural, shorten};
@@ -37,11 +38,13 @@ pub(super) fn write(page: &mut Page, report: &Report, sources: &dyn Sources) {
     page.heading(2, "Hits");
     let firsts = first_of_path(&hits);
     if hits.len() >= OVERVIEW_FROM {
+        story::write(page, report, &hits);
+        page.paragraph("By the path through the kernel:");
         overview(page, &hits, &firsts);
     }
     for (at, (hit, &first)) in hits.iter().zip(&firsts).enumerate() {
         let same_as = (first != at).then(|| hits[first].index);
-        write_hit(page, hit, same_as, sources);
+        write_hit(page, (report, hit), same_as, sources);
     }
 }
 
@@ -78,9 +81,8 @@ fn ranges(indices: &[u64]) -> String {
     runs.map(run).collect::<Vec<_>>().join(", ")
 }
 
-fn write_hit(page: &mut Page, hit: &Hit, same_as: Option<u64>, sources: &dyn Sources) {
-    let place = hit.frames.first().map_or("stack not readable", |frame| &frame.symbol);
-    page.heading(3, &format!("Hit {}: {}", hit.index, code(place)));
+fn write_hit(page: &mut Page, (report, hit): (&Report, &Hit), same_as: Option<u64>, sources: &dyn Sources) {
+    page.heading(3, &format!("Hit {}: {}", hit.index, story::what(report, hit)));
     page.paragraph(&who(hit));
     if let Some(changed) = &hit.changed {
         let [old, new] = changed.values();

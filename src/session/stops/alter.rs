@@ -9,9 +9,8 @@ use crate::report::model::Altered;
 impl Stops<'_, '_, '_, '_> {
     /// Changes what the probe wants changed, now that its hit is collected. What cannot be changed ends the run: nobody
     /// should believe that it was.
-    pub(super) fn alter(&mut self, index: usize, stop: &Stop) -> Result<Vec<Altered>> {
+    pub(super) fn alter(&mut self, index: usize, stop: &Stop, altered: &mut Vec<Altered>) -> Result<()> {
         let spec = self.armed.probes[index].spec;
-        let mut altered = Vec::new();
         for (what, value) in &spec.set {
             let done = alter::set(&mut self.armed.gdb, what, value, stop, self.order.cancel)?;
             altered
@@ -29,7 +28,7 @@ impl Stops<'_, '_, '_, '_> {
                 "probe `{name}` changes the guest: what comes after its first hit is not what the kernel does by itself"
             ));
         }
-        Ok(altered)
+        Ok(())
     }
 
     fn cannot(&self, index: usize, key: &str, what: &str, why: String) -> Error {

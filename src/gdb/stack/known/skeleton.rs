@@ -31,9 +31,6 @@ const PASSED: &str = "@entry";
 impl Skeleton {
     /// Of a stack that GDB has read, and the frames that were found without it; none if they do not fit.
     pub(super) fn of(walk: &Walk, stack: &Stack) -> Option<Skeleton> {
-        if walk.frames.iter().any(|frame| frame.place.jumps) {
-            return None;
-        }
         let mut sources = Vec::new();
         let mut left = &stack.frames[..];
         for (index, frame) in walk.frames.iter().enumerate() {

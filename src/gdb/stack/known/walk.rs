@@ -49,7 +49,7 @@ impl Walker<'_> {
             if let Some(before) = switched {
                 (registers, first) = (registers.with_rsp(before), true);
             }
-            let key = (if first { pc } else { pc - 1 }, pc);
+            let key = (if first { pc } else { pc.checked_sub(1)? }, pc);
             let place = self.places.get(key)?;
             levels += place.levels.len().max(1);
             let frame = Frame::new(registers, place, memory);
