@@ -451,3 +451,12 @@ fn one_packet_has_one_number_from_the_call_that_sends_it_to_the_one_that_receive
     let segment = list(&sent["decoded"]).iter().find(|object| object["kind"] == "sk_buff").unwrap();
     assert!(segment["summary"].as_str().unwrap().starts_with("TCP SYN seq "), "{segment}");
 }
+
+#[test]
+fn a_run_says_before_the_guest_is_there_what_can_be_read_at_a_probe() {
+    let _slot = slot();
+    let ended = Place::new().run(&recipe(&[HIT]));
+    ended.assert_passed();
+    let told = ended.stdout.lines().find(|line| line.contains("\"label\":\"probe\"")).unwrap();
+    assert!(told.contains("rst at tcp_v4_send_reset") && told.contains("reads sk, skb"), "{told}");
+}

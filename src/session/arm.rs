@@ -17,16 +17,22 @@ use crate::gdb::counters::Counters;
 use crate::gdb::entry::Tracer;
 use crate::gdb::group;
 use crate::gdb::hooks::Hooks;
+use crate::gdb::mi::number;
 use crate::gdb::modules::{Change, Found, Watch};
 use crate::gdb::program::Program;
 use crate::gdb::returns::Returns;
+use crate::gdb::scope::{self, State};
 use crate::gdb::symbols::{self, Symbols};
 use crate::kernel::KernelBuild;
 use crate::layout::Layouts;
 use crate::recipe::ProbePoint;
 use crate::recipe::types::ProbeSpec;
 use crate::report::model::Location;
+use crate::report::path::plain_symbol;
 use crate::report::text::plural;
+
+/// How many variables are named that can be read at a probe.
+const NAMED: usize = 6;
 
 /// GDB with all probes resolved that can be, ready to be connected.
 pub(crate) struct Armed<'a> {
@@ -136,8 +142,10 @@ impl<'a> Armed<'a> {
             };
             let probe = &mut self.probes[index];
             probe.breakpoints = breakpoints;
-            journal.probe_resolved(index, &probe.locations());
+            let locations = probe.locations();
             tell_left_out(probe, journal);
+            let readable = self.readable(index)?;
+            journal.probe_resolved(index, &locations, &readable);
         }
         self.settle()
     }
@@ -147,6 +155,30 @@ impl<'a> Armed<'a> {
         let mut breakpoints = self.probes.iter().flat_map(|probe| &probe.breakpoints);
         let first = breakpoints.find_map(|breakpoint| breakpoint.locations.first());
         self.collector.prepare(&mut self.gdb, first.map(|place| place.address.as_str()), self.order.cancel)
+    }
+
+    /// Which arguments and locals can be read at the first place of a probe, in words; of a pattern's functions, or of calls that
+    /// return, that is not said.
+    fn readable(&mut self, index: usize) -> Result<String> {
+        let Probe { point, breakpoints, .. } = &self.probes[index];
+        if matches!(point, ProbePoint::Pattern(_) | ProbePoint::Return(_)) {
+            return Ok(String::new());
+        }
+        let function = point.function().map(plain_symbol).map(String::from);
+        let Some(location) = breakpoints.iter().flat_map(|breakpoint| &breakpoint.locations).next() else {
+            return Ok(String::new());
+        };
+        let is_entry = !location.inlined && self.collector.program.is_entry(&location.address);
+        let Some(address) = number(&location.address) else { return Ok(String::new()) };
+        let cancel = self.order.cancel;
+        let foreseen = scope::foresee(&mut self.gdb, address, function.as_deref(), is_entry, cancel)?;
+        let names: Vec<&str> =
+            foreseen.iter().filter(|one| one.state == State::Readable).map(|one| one.name.as_str()).collect();
+        Ok(match names.len() {
+            0 => String::new(),
+            count if count > NAMED => format!("  reads {} and {} more", names[..NAMED].join(", "), count - NAMED),
+            _ => format!("  reads {}", names.join(", ")),
+        })
     }
 
     /// Sets a probe's breakpoints, with the symbols that GDB has now.
@@ -245,7 +277,7 @@ impl<'a> Armed<'a> {
                     let probe = &mut self.probes[index];
                     probe.breakpoints = breakpoints;
                     probe.pending = false;
-                    journal.probe_resolved(index, &probe.locations());
+                    journal.probe_resolved(index, &probe.locations(), "");
                     self.cheapen(index)?;
                     journal.armed(index, &self.probes[index]);
                 }

@@ -149,7 +149,7 @@ impl<'a> Journal<'a> {
         forwards.find(|forward| forward.name == name).map(|forward| forward.host)
     }
 
-    pub(crate) fn probe_resolved(&mut self, index: usize, locations: &[Location]) {
+    pub(crate) fn probe_resolved(&mut self, index: usize, locations: &[Location], readable: &str) {
         let Some(probe) = self.report.probes.get_mut(index) else { return };
         if probe.locations == locations {
             return;
@@ -162,7 +162,8 @@ impl<'a> Journal<'a> {
         let places = plural(locations.len() as u64, "location");
         let inlined = locations.iter().filter(|location| location.inlined).count();
         let inlined = if inlined > 0 { format!(", {inlined} inlined") } else { String::new() };
-        let text = format!("{} at {}  {}  {places}{inlined}", probe.name, probe.at, place.unwrap_or_default());
+        let text =
+            format!("{} at {}  {}  {places}{inlined}{readable}", probe.name, probe.at, place.unwrap_or_default());
         self.order.events.fact("probe", text);
     }
 

@@ -66,7 +66,7 @@ impl Armed<'_> {
             Ok(breakpoint) => breakpoint,
             Err(why) => return Ok(Some(Err(why))),
         };
-        journal.probe_resolved(index, &breakpoint.locations);
+        journal.probe_resolved(index, &breakpoint.locations, "");
         self.set_anew(index);
         self.probes[index].breakpoints.push(breakpoint);
         Ok(Some(Ok(())))
