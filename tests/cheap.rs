@@ -267,3 +267,33 @@ trigger:
         assert_eq!(warnings(recipe, more), "[]");
     }
 }
+
+#[test]
+fn a_module_that_comes_and_goes_takes_its_cheap_stops_with_it() {
+    const MODULE: &str = "name: test
+kernel: { package: linux-image-cloud-amd64, modules: [dummy, tcp_diag] }
+probes:
+  - { name: init, at: dummy_init_module }
+  - { name: setup, at: dummy_setup }
+  - { name: exit, at: dummy_cleanup_module }
+trigger:
+  - name: come and go
+    run: for each in 1 2 3; do modprobe dummy numdummies=1; rmmod dummy; modprobe tcp_diag; done
+    timeout: 1m
+";
+    let place = Place::new();
+    let recipe = place.file("module.yaml", MODULE);
+    if obtain::kernel(&recipe, &[]).is_none() {
+        return;
+    }
+    let _slot = slot();
+    for more in [&[][..], &["--breakpoints"]] {
+        let report = run(&place, &recipe, more);
+        let hits = probes_of_hits(&report);
+        // The module is loaded at boot too: what is left of its first life is its end.
+        for (probe, count) in [("init", 2), ("setup", 2), ("exit", 3)] {
+            let seen = hits.iter().filter(|name| **name == probe).count();
+            assert!(seen >= count, "{probe}: {hits:?}");
+        }
+    }
+}

@@ -238,3 +238,20 @@ fn a_condition_may_make_sense_in_some_of_the_functions_of_a_name_only() {
     assert_eq!(report["probes"][0]["locations"].as_array().unwrap().len(), 2);
     assert_eq!(probes_of_hits(&report), ["open"]);
 }
+
+#[test]
+fn the_last_frame_of_a_stack_that_is_limited_is_inlined_all_the_same() {
+    let _slot = slot();
+    let probes = "probes:\n  - { name: one, at: NF_HOOK, stack: 1, limit: 3 }\n  - { name: two, at: NF_HOOK, stack: 2, limit: 3 }\n";
+    let text = format!("name: test\nkernel: {{ version: '6.1' }}\n{probes}trigger:\n  - {HIT}\n");
+    let report = Place::new().run(&text).assert_passed();
+    let hits = report["hits"].as_array().unwrap();
+    let frames = |probe: &str| -> Vec<(u64, bool)> {
+        let of_probe = hits.iter().filter(|hit| hit["probe"] == probe);
+        of_probe
+            .map(|hit| (hit["frames"].as_array().unwrap().len() as u64, hit["frames"][0]["inlined"] == true))
+            .collect()
+    };
+    assert_eq!(frames("one"), vec![(1, true); 3]);
+    assert_eq!(frames("two"), vec![(2, true); 3]);
+}
