@@ -56,8 +56,8 @@ def kdbg_scope(at, name):
             print(symbol.name)
 ";
 
-/// The variables at `address`, those of the function of this name where one was asked for. Where a function is entered, none of
-/// its locals is set yet.
+/// The variables at `address`, those of the function of this name where one was asked for. Where a function is entered, no local
+/// on the stack is set yet.
 ///
 /// # Errors
 /// GDB failed.
@@ -86,7 +86,7 @@ pub fn foresee(
         .map(|(name, storage)| {
             let argument = is_argument(&name);
             let state = match storage.holds(address) {
-                Some(_) if is_entry && argument == Some(false) && !storage.is_constant => State::NotSetYet,
+                Some(_) if is_entry && argument == Some(false) && storage.on_stack => State::NotSetYet,
                 Some(true) => State::Readable,
                 _ if storage.begins_after(address) => State::NotSetYet,
                 _ => State::OptimizedOut,

@@ -11,8 +11,6 @@ pub(super) struct Storage {
     pub(super) on_stack: bool,
     /// It has no place at all.
     nowhere: bool,
-    /// It is always the same, and so never not set yet.
-    pub(super) is_constant: bool,
 }
 
 /// What GDB's words for a place in the stack frame have in them.
@@ -31,8 +29,7 @@ impl Storage {
             })
             .collect();
         let on_stack = ranges.is_empty() && STACK_WORDS.iter().any(|word| said.contains(word));
-        let is_constant = ranges.is_empty() && said.contains(" is constant");
-        Storage { ranges, on_stack, nowhere: said.contains(" is optimized out"), is_constant }
+        Storage { ranges, on_stack, nowhere: said.contains(" is optimized out") }
     }
 
     /// Whether there are ranges, and `address` lies before all of them.

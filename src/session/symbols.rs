@@ -75,16 +75,19 @@ fn places(armed: &mut Armed<'_>, probe: usize, order: &Order<'_>) -> Result<Vec<
     let locations = probe.breakpoints.iter().flat_map(|breakpoint| breakpoint.locations.clone());
     let mut places = Vec::new();
     let is_group = matches!(probe.point, ProbePoint::Pattern(_));
+    let is_return = matches!(probe.point, ProbePoint::Return(_));
     for location in locations.collect::<Vec<_>>() {
         let own = (is_group && !location.inlined).then(|| plain_symbol(&location.symbol).to_string());
         let function = own.as_ref().or(function.as_ref());
         let is_entry = !location.inlined && armed.collector.program.is_entry(&location.address);
-        let variables = match number(&location.address) {
+        let mut variables = match number(&location.address) {
             Some(address) => {
                 scope::foresee(&mut armed.gdb, address, function.map(String::as_str), is_entry, order.cancel)?
             }
             None => Vec::new(),
         };
+        // A hit of a return has the arguments of the call, and the frames of the caller.
+        variables.retain(|variable| !is_return || variable.argument != Some(false));
         places.push(Place { location, variables });
     }
     Ok(places)
