@@ -1,7 +1,7 @@
 //! The GDB stub of QEMU, spoken to directly: what stands [`Behind`] the server while a debugger has the guest.
 //!
 //! It is the other end of the protocol that [`crate::server`] serves. A debugger that spoke to QEMU's stub itself could
-//! quit QEMU with a `k`, would find one connection there, and leave breakpoints behind (../shared's facts on the stub).
+//! quit QEMU with a `k`, would find one connection there, and leave breakpoints behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
