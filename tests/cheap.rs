@@ -170,8 +170,8 @@ fn two_cpus_that_reach_the_same_function_lose_no_hit() {
 
 /// Runs a load twice with probes that are disarmed early: what was collected and what was counted make what there was.
 fn count_on(cpus: usize, more: &[&str]) {
-    const CONDITION: &str = "probe `condition` was disarmed after no hits at 1 stop: the guest had stood still for it longer than its `budget` \
-         of 1ms; what came after that was not counted: a counter does not look at the probe's `when`";
+    const CONDITION: &str = ": the guest had stood still for it longer than its `budget` of 1ms; what came after that was not counted: a \
+                             counter does not look at the probe's `when`";
     let place = Place::new();
     let recipe = place.file(
         "count.yaml",
@@ -194,13 +194,18 @@ fn count_on(cpus: usize, more: &[&str]) {
     assert_eq!([resets(&report, 0), resets(&report, 1)], [CONNECTIONS, all], "the guest is unharmed");
     assert_eq!(report["incidents"], Value::Array(Vec::new()));
     for (name, hits) in [("rst", 5), ("dear", 1), ("checks", 3)] {
-        assert_eq!(entries(&report, name), [hits, all - hits], "{name} {more:?}");
+        let [collected, counted] = entries(&report, name);
+        assert_eq!(collected + counted, all, "{name} {more:?}");
+        // Another CPU may have reached it while the last of these was collected.
+        assert!((hits..hits + cpus).contains(&collected), "{name} {more:?}: {collected}");
     }
     for name in ["condition", "shared", "sharing"] {
         assert_eq!(probe(&report, name)["counted"], Value::Null, "{name}");
     }
     let warnings = report["warnings"].to_string();
-    assert!(warnings.contains("probe `dear` was disarmed after 1 hit at 1 stop"), "{warnings}");
+    for disarmed in ["probe `dear` was disarmed after ", "probe `condition` was disarmed after no hits at "] {
+        assert!(warnings.contains(disarmed), "{warnings}");
+    }
     assert!(warnings.contains("from then on entries were only counted") && warnings.contains(CONDITION), "{warnings}");
     let page = fs::read_to_string(place.out().join("report.md")).unwrap();
     assert!(page.contains(&format!("5, then disarmed (+ {} counted)", all - 5)), "{page}");
