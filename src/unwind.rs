@@ -17,7 +17,7 @@ mod print;
 mod rows;
 mod types;
 
-pub use frames::{Frame, Frames, Registers, Value};
+pub use frames::{Frame, Frames, Registers, Value, word};
 pub use image::Image;
 pub use place::{Kept, Level, Place, Variable};
 pub use print::{Names, print};

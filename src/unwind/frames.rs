@@ -104,8 +104,8 @@ impl Frame {
     }
 }
 
-/// A word of eight bytes.
-pub(super) fn word(memory: &mut dyn Memory, address: u64) -> Option<u64> {
+/// A word of eight bytes; none if it cannot be read.
+pub fn word(memory: &mut dyn Memory, address: u64) -> Option<u64> {
     Some(u64::from_le_bytes(memory.read(address, 8)?.try_into().ok()?))
 }
 

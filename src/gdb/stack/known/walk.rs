@@ -8,7 +8,7 @@ use crate::gdb::program::Program;
 use crate::gdb::registers::{Called, Pushed, is_other_stack};
 use crate::gdb::stack::ends::{self, INTERRUPT, OUTERMOST, SYSTEM_CALL};
 use crate::report::model::Interrupted;
-use crate::unwind::{Frame, Registers};
+use crate::unwind::{Frame, Registers, word};
 
 /// What makes a path through the kernel the same one at another hit.
 pub(super) type Chain = Vec<Key>;
@@ -89,8 +89,4 @@ impl Walker<'_> {
         }
         word(memory, top).filter(|before| is_other_stack(top, *before))
     }
-}
-
-fn word(memory: &mut dyn Memory, address: u64) -> Option<u64> {
-    Some(u64::from_le_bytes(memory.read(address, 8)?.try_into().ok()?))
 }
