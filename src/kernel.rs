@@ -1,8 +1,8 @@
 //! Kernels: a source, a configuration, and the build of the two, filed in the cache.
 //!
 //! [`obtain`] is the door: it gives a [`KernelBuild`] from the cache, or makes one. An entry `kernels/<key>/` holds
-//! `vmlinux` (all debug information, indexed for GDB), `boot.elf` (stripped, for QEMU), `config`, `kernel.json` and what
-//! [`modules`] says; the key is a hash of source, finished configuration and compiler. `kernels/inputs/` remembers which
+//! `vmlinux` (all debug information, indexed for GDB), `boot.elf` (stripped, for QEMU), `config`, `kernel.json`, the kernel's
+//! own commands for gdb (`vmlinux-gdb.py`) and what [`modules`] says; the key is a hash of source, finished configuration and compiler. `kernels/inputs/` remembers which
 //! key the same request led to before, so that a second run does not even start make.
 
 pub mod build;
@@ -81,6 +81,11 @@ impl KernelBuild {
     /// Whether a distribution built it.
     pub fn is_packaged(&self) -> bool {
         self.objects.is_none()
+    }
+
+    /// What loads the kernel's own commands into gdb (`lx-ps`, `lx-dmesg` and so on), where they were built with it.
+    pub fn gdb_scripts(&self) -> Option<PathBuf> {
+        Some(self.vmlinux.with_file_name(entry::SCRIPTS)).filter(|scripts| scripts.is_file())
     }
 
     /// What of the request this kernel does not have, a line each.
@@ -335,6 +340,7 @@ impl Order<'_> {
             compiler: self.compiler,
             debuggable: workshop.debuggable(vmlinux, config)?,
             asked: Some(self.request.in_words()),
+            scripts: workshop.scripts(config)?,
         };
         entry::file(&made, key, self.cache, self.cancel)
     }

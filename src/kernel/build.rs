@@ -4,6 +4,7 @@
 //! touches. Its lock is held by the caller. All that make says goes into one log as it comes.
 
 mod ccache;
+mod scripts;
 pub(super) mod unfinished;
 
 use std::ffi::{OsStr, OsString};

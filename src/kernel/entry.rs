@@ -18,6 +18,8 @@ use crate::store::{Cache, seal, space};
 pub(super) const VMLINUX: &str = "vmlinux";
 /// The stripped vmlinux, for QEMU.
 pub(super) const BOOT_IMAGE: &str = "boot.elf";
+/// What loads the kernel's own commands into gdb, where they were built. The name under which gdb looks for it by itself.
+pub(super) const SCRIPTS: &str = "vmlinux-gdb.py";
 /// The finished `.config`.
 pub(super) const CONFIG: &str = "config";
 /// What is known of them: an [`Entry`].
@@ -53,6 +55,8 @@ pub(super) struct Made<'a> {
     pub(super) compiler: &'a str,
     pub(super) debuggable: Option<Debuggable>,
     pub(super) asked: Option<String>,
+    /// The kernel's own commands for gdb: files, by where they belong beside vmlinux.
+    pub(super) scripts: Vec<(PathBuf, PathBuf)>,
 }
 
 /// A kernel's modules, before they are filed.
@@ -171,6 +175,7 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
             }
         }
     }
+    file_scripts(&made.scripts, stage.path())?;
     Modules::scan(stage.path())?.save()?;
     let entry = Entry {
         source_id: made.source_id.into(),
@@ -189,6 +194,16 @@ pub(super) fn file(made: &Made<'_>, key: &str, cache: &Cache, cancel: &Cancel) -
 fn failed(tool: &Tool, output: &ToolOutput) -> Error {
     let other = || Error::kernel(format!("`{}` failed: {}", tool.line(), output.tail(3)));
     space::full(&output.text, "filing the kernel").unwrap_or_else(other)
+}
+
+/// Puts the kernel's commands for gdb beside vmlinux, where they look for each other.
+fn file_scripts(scripts: &[(PathBuf, PathBuf)], entry: &Path) -> Result<()> {
+    for (place, from) in scripts {
+        let to = entry.join(place);
+        fs::create_dir_all(to.parent().unwrap_or(entry)).or_host("file the scripts for gdb")?;
+        fs::copy(from, &to).or_host(format!("copy {}", from.display()))?;
+    }
+    Ok(())
 }
 
 /// Puts the modules into an entry, as [`Modules`] wants them: as they were linked, and without debug information.

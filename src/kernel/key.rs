@@ -10,7 +10,7 @@ use crate::digest::hex;
 pub(super) const ARCH: &str = "x86_64";
 
 /// Changes when kdbg itself starts to build or file kernels differently.
-const FORMAT: &str = "kdbg kernel 3";
+const FORMAT: &str = "kdbg kernel 4";
 
 /// The key of a build: source, finished configuration, compiler, architecture.
 pub(super) fn of_build(source: &str, config: &Options, compiler: &str) -> String {

@@ -144,6 +144,7 @@ fn file(pair: &Pair, key: &str, cache: &Cache, events: &Events, cancel: &Cancel)
             debuggable: None,
             modules: MadeModules::Packed(unpacked.modules()),
             asked: None,
+            scripts: Vec::new(),
         };
         entry::file(&made, key, cache, cancel)?;
         Ok(((), key.to_string()))

@@ -85,20 +85,14 @@ impl Handover<'_> {
         if let Some(tree) = &self.kernel.source_tree {
             let tree = tree.display();
             text.push_str(&format!("directory {tree}\n"));
-            let scripts = format!("{tree}/scripts/gdb/vmlinux-gdb.py");
-            if self.scripts_are_there() {
-                // The kernel's own commands: lx-ps, lx-dmesg and so on.
-                text.push_str(&format!("source {scripts}\n"));
-            }
+        }
+        if let Some(scripts) = self.kernel.gdb_scripts() {
+            // The kernel's own commands: lx-ps, lx-dmesg and so on. What is compiled of them must not get into the cache.
+            text.push_str("python import sys; sys.dont_write_bytecode = True\n");
+            text.push_str(&format!("source {}\n", scripts.display()));
         }
         text.push_str(&format!("target remote {}\n", self.address));
         text
-    }
-
-    /// Whether the kernel's own scripts can be loaded: they read constants that the build makes.
-    fn scripts_are_there(&self) -> bool {
-        let made = self.kernel.source_tree.as_ref().map(|tree| tree.join("scripts/gdb/linux/constants.py"));
-        made.is_some_and(|made| made.is_file())
     }
 
     /// Puts kdbg's configuration into the folder's `launch.json`, beside what is the user's.
