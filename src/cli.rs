@@ -29,12 +29,14 @@ pub enum Verb {
     Symbols(SymbolsArgs),
     /// Sit at a terminal in a recipe's guest, its topology set up.
     Shell(ShellArgs),
+    /// Boot a recipe's guest for debuggers to attach to, with a shell in the terminal; no probe, no step.
+    Debug(DebugArgs),
     /// Serve a run that was recorded to gdb: its hits are the stops, forwards and backwards.
     Replay(ReplayArgs),
     /// Check, list recipes.
     #[command(subcommand)]
     Recipe(RecipeVerb),
-    /// Attach gdb to a guest that `kdbg run --hold` holds.
+    /// Attach gdb to a guest that `kdbg run --hold` or `kdbg debug` offers.
     Attach(AttachArgs),
     /// Compare two runs: call paths, signatures, shown values, expectations.
     Diff(DiffArgs),
@@ -72,8 +74,9 @@ pub struct RunArgs {
     /// Record the guest's registers and memory at each hit, for `kdbg replay`.
     #[arg(long)]
     pub record: bool,
-    /// Hold the guest at this hit, a number or the first of a probe, until a debugger has attached and left.
-    #[arg(long, value_name = "HIT|PROBE")]
+    /// Hold the guest at this hit, a number or the first of a probe, or where the run fails (`fail`), until a debugger has
+    /// attached and left.
+    #[arg(long, value_name = "HIT|PROBE|fail")]
     pub hold: Option<Hold>,
     /// Print events and the result as JSON, one object a line.
     #[arg(long)]
@@ -129,6 +132,35 @@ pub struct ShellArgs {
     /// repository (PATH@REVISION).
     #[arg(long, value_name = "KERNEL")]
     pub kernel: Option<String>,
+    /// What executes the guest; auto is KVM where a boot under it has passed, else TCG.
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    pub accel: Accel,
+    /// Boot the guest, even where one that was booted before is saved.
+    #[arg(long)]
+    pub cold: bool,
+    /// Install the host packages that are missing.
+    #[arg(long)]
+    pub install: bool,
+}
+
+/// `kdbg debug`.
+#[derive(Debug, Args)]
+pub struct DebugArgs {
+    /// The recipe whose guest to debug.
+    pub recipe: PathBuf,
+    /// Run this kernel instead of the recipe's: a version, a package, or the path of a tree, an archive or a git
+    /// repository (PATH@REVISION).
+    #[arg(long, value_name = "KERNEL")]
+    pub kernel: Option<String>,
+    /// Boot, and wait for a debugger before the first instruction.
+    #[arg(long)]
+    pub early: bool,
+    /// Listen on this port of the loopback, like 1234 or 127.0.0.1:1234; one that is free if this is left out.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<Address>,
+    /// Listen on a Unix socket that is made here.
+    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
+    pub socket: Option<PathBuf>,
     /// What executes the guest; auto is KVM where a boot under it has passed, else TCG.
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod build;
 pub mod cache;
+pub mod debug;
 pub mod diff;
 pub mod doctor;
 mod explain;
@@ -13,6 +14,7 @@ pub mod run;
 pub mod shell;
 pub mod symbols;
 mod table;
+mod terminal;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,6 +58,7 @@ pub fn dispatch(verb: Verb, cancel: &Cancel) -> Result<ExitCode> {
         Verb::Build(args) => build::build(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Symbols(args) => symbols::symbols(&args, cancel).map(|()| ExitCode::SUCCESS),
         Verb::Shell(args) => shell::shell(&args, cancel),
+        Verb::Debug(args) => debug::debug(&args, cancel),
         Verb::Replay(args) => replay::replay(&args, cancel),
         Verb::Recipe(RecipeVerb::Check { files }) => recipe::check(&files).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::List { folder }) => recipe::list(&folder).map(|()| ExitCode::SUCCESS),

@@ -8,6 +8,7 @@ mod boot;
 mod capture;
 mod cheap;
 mod counting;
+pub mod debug;
 mod dormant;
 mod files;
 mod handover;
@@ -67,6 +68,8 @@ pub struct Order<'a> {
     pub acceleration: Acceleration,
     /// Whether the guest boots even where one is saved.
     pub cold: bool,
+    /// Whether the guest boots and waits for a debugger before its first instruction.
+    pub early: bool,
     /// Whether the guest stops at breakpoints even where there is a way that costs less.
     pub breakpoints: bool,
     /// Whether the run is recorded even where the recipe does not say so.
@@ -156,6 +159,9 @@ fn play(
         armed.take_loaded(journal)?;
         armed.watch_globals(journal)?;
         armed.make_cheap(guest, journal)?;
+        if order.hold == Some(&Hold::Fail) {
+            guest.keep()?;
+        }
         armed.recorder = Recorder::begin(order, parts.kernel, guest, &mut armed.gdb, journal)?;
         target::resume(&mut armed.gdb, order.cancel)?;
         read_ahead(&mut armed.gdb)
@@ -165,7 +171,7 @@ fn play(
     armed.tell_pending(journal);
     armed.tell_dear(journal);
     armed.tell_never_armed(journal);
-    ran?;
+    hold::failure::hold(order, guest, armed, journal, ran)?;
     bring_out(order, guest, armed, capture, journal)?;
     guest.check_at_the_end()
 }

@@ -27,7 +27,11 @@ expect:
 
 /// Starts the run, and waits until the guest is held; where the server is then.
 fn start(place: &Place, cpus: u32, hold: &str) -> (Running, String) {
-    let recipe = place.file("held.yaml", &RECIPE.replace("CPUS", &cpus.to_string()));
+    start_recipe(place, &RECIPE.replace("CPUS", &cpus.to_string()), hold)
+}
+
+fn start_recipe(place: &Place, recipe: &str, hold: &str) -> (Running, String) {
+    let recipe = place.file("held.yaml", recipe);
     let out = place.out();
     let (recipe, out) = (recipe.to_str().unwrap(), out.to_str().unwrap());
     let running = place.kdbg(&["run", recipe, "--hold", hold, "--accel", "tcg", "--out", out, "--json"]);
@@ -138,4 +142,36 @@ fn what_cannot_be_held_is_refused_before_anything_starts() {
     run("rts").assert_refused(2, &["no probe of that name", "syn, rst"]);
     run("0").assert_refused(2, &["count from 1"]);
     place.kdbg(&["attach"]).wait_within(LIMIT).assert_refused(2, &["holds a guest", "--hold HIT"]);
+}
+
+#[test]
+fn a_run_that_fails_is_held_where_it_does() {
+    let _slot = slot();
+    // An expectation that is not met: the guest goes on.
+    let place = Place::new();
+    let recipe = RECIPE.replace("CPUS", "1").replace("hits: 3", "hits: 4");
+    let (running, _) = start_recipe(&place, &recipe, "fail");
+    let ended = gdb(&place, "print $lx_current().comm\ndetach");
+    assert!(ended.stdout.contains("$1 = "), "{ended}");
+    let ended = running.wait_within(LIMIT);
+    ended.assert_code(1);
+    assert_eq!(probes_of_hits(&ended.report()), ["syn", "rst", "rst", "rst"]);
+    place.assert_nothing_left();
+    // A panic: the machine is kept as it is.
+    let place = Place::new();
+    let step = "  - { name: crash, run: echo c > /proc/sysrq-trigger }\n";
+    let recipe = RECIPE.replace("CPUS", "2").replace("expect:\n", &format!("{step}expect:\n"));
+    let (running, _) = start_recipe(&place, &recipe, "fail");
+    let ended = gdb(&place, "backtrace\ncontinue\nbacktrace\ndetach");
+    assert_eq!(ended.stdout.matches(" panic (").count(), 2, "{ended}");
+    assert!(ended.stdout.contains("sysrq_handle_crash") && ended.stderr.contains("does not run on"), "{ended}");
+    let report = running.wait_within(LIMIT).assert_error(5, "guest", &["panic", "sysrq_handle_crash"]);
+    assert_eq!(report["incidents"][0]["kind"], "panic");
+    place.assert_nothing_left();
+    // A run that passes is not held.
+    let place = Place::new();
+    let recipe = place.file("held.yaml", &RECIPE.replace("CPUS", "1"));
+    let args = ["run", recipe.to_str().unwrap(), "--hold", "fail", "--accel", "tcg", "--json"];
+    let out = place.out();
+    place.kdbg(&[&args[..], &["--out", out.to_str().unwrap()]].concat()).wait_within(LIMIT).assert_passed();
 }

@@ -110,27 +110,23 @@ fn all_values_of_two_cpus_come_back() {
     all_values_come_back(&recipe, "6.1", &[]);
 }
 
-/// `lx-dmesg` and the like: what they read of the kernel's configuration is 0 here, which the kernel's build would know.
 #[test]
 fn the_kernels_own_scripts_read_a_recording() {
     let _slot = slot();
     let place = Place::new();
     let (report, _) = recorded(&place, &recipe(&[support::HIT]), &["--record"]);
-    let sources = fs::read_dir(kdbg::store::Cache::place().unwrap().join("sources")).unwrap().flatten();
-    let release = report["kernel"]["release"].as_str().unwrap();
-    let tree = sources.map(|entry| entry.path()).find(|path| path.to_string_lossy().contains(&format!("_{release}")));
-    let scripts = place.path().join("scripts/gdb/linux");
-    fs::create_dir_all(&scripts).unwrap();
-    let from = tree.expect("the kernel's source").join("scripts/gdb");
-    for entry in fs::read_dir(from.join("linux")).unwrap().flatten().filter(|entry| entry.path().is_file()) {
-        fs::copy(entry.path(), scripts.join(entry.file_name())).unwrap();
-    }
-    fs::write(scripts.join("constants.py"), "def __getattr__(name): return 0\n").unwrap();
-    fs::copy(from.join("vmlinux-gdb.py"), place.path().join("vmlinux-gdb.py")).unwrap();
-    let commands = "target remote SOCKET\nsource vmlinux-gdb.py\nlx-version\nlx-ps\nlx-dmesg\np $lx_current().comm\n";
-    let said = gdb(&place, &place.out(), vmlinux(&report), commands);
+    let scripts = Path::new(vmlinux(&report)).with_file_name("vmlinux-gdb.py");
+    let commands = format!(
+        "python import sys; sys.dont_write_bytecode = True\ntarget remote SOCKET\nsource {}\nlx-version\nlx-ps\nlx-dmesg\n\
+         p $lx_current().comm\nlx-mounts\n",
+        scripts.display()
+    );
+    let said = gdb(&place, &place.out(), vmlinux(&report), &commands);
     let task = format!("$1 = {}, ", report["hits"][0]["task"]["comm"]);
-    for words in [&format!("Linux version {release}"), "swapper/0", "Run /init as init process", &task] {
+    let release = report["kernel"]["release"].as_str().unwrap();
+    for words in
+        [&format!("Linux version {release}"), "swapper/0", "Run /init as init process", &task, " /proc proc rw"]
+    {
         assert!(said.contains(words), "{words}: {said}");
     }
 }

@@ -110,6 +110,7 @@ impl Bench<'_> {
             resolved: self.resolved,
             acceleration: self.acceleration,
             cold: self.cold,
+            early: false,
             breakpoints: self.breakpoints,
             record: self.record,
             hold: self.hold,

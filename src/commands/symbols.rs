@@ -30,6 +30,7 @@ pub fn symbols(args: &SymbolsArgs, cancel: &Cancel) -> Result<()> {
             loaded,
             resolved: &resolved,
             acceleration: Acceleration::Tcg,
+            early: false,
             cold: true,
             breakpoints: false,
             record: false,

@@ -9,6 +9,8 @@ use super::mi::{Value, Values};
 pub struct Stop {
     /// `breakpoint-hit` and the like; GDB may give none.
     pub reason: Option<String>,
+    /// Whether QEMU has stopped the machine for good: it was shut down, or reset by its kernel.
+    pub over: bool,
     /// Which breakpoint or watchpoint.
     pub breakpoint: Option<u64>,
     /// Which watchpoint on reads and writes: one of kdbg's own.
@@ -36,6 +38,9 @@ pub struct Written {
     pub new: String,
 }
 
+/// The signal of QEMU's stub for the state `shutdown` (`gdb_vm_state_change`).
+const OVER: &str = "SIGQUIT";
+
 impl Stop {
     /// From the values of `*stopped`.
     pub(super) fn read(values: &Values, at: Instant) -> Stop {
@@ -43,6 +48,7 @@ impl Stop {
         let number = written.first().map(|written| written.number);
         Stop {
             reason: values.text("reason").map(String::from),
+            over: values.text("signal-name") == Some(OVER),
             breakpoint: values.number("bkptno").or(number),
             own: values.tuple("hw-awpt").and_then(|watchpoint| watchpoint.number("number")),
             hooked: false,
@@ -93,5 +99,7 @@ mod tests {
         assert_eq!((stopped.breakpoint, stopped.thread), (Some(3), Some(2)));
         let plain = stop("*stopped,reason=\"breakpoint-hit\",bkptno=\"1\",frame={addr=\"0x10\"},thread-id=\"1\"");
         assert_eq!((plain.breakpoint, plain.address.as_deref(), plain.written.len()), (Some(1), Some("0x10"), 0));
+        let over = |name| stop(&format!("*stopped,reason=\"signal-received\",signal-name=\"{name}\"")).over;
+        assert!(over("SIGQUIT") && !over("SIGINT") && !plain.over);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::answer::Answer;
 use super::client::{Gdb, Stop};
 use super::command;
 use super::mi::number;
@@ -26,6 +27,19 @@ pub fn connect(gdb: &mut Gdb, socket: &Path, cancel: &Cancel) -> Result<()> {
 /// GDB cannot.
 pub fn resume(gdb: &mut Gdb, cancel: &Cancel) -> Result<()> {
     gdb.must("-exec-continue", cancel).map(drop)
+}
+
+/// Whether the guest runs, as far as GDB knows.
+///
+/// # Errors
+/// GDB failed.
+pub fn is_running(gdb: &mut Gdb, cancel: &Cancel) -> Result<bool> {
+    // Of a remote target that runs GDB lists no threads: it would have to ask its stub.
+    match gdb.ask("-thread-info", cancel)? {
+        Answer::Done(..) => Ok(false),
+        Answer::Refused(why) if why.contains("while the target is running") => Ok(true),
+        Answer::Refused(why) => Err(Error::debugger(format!("GDB does not tell whether the guest runs: {why}"))),
+    }
 }
 
 /// The program counter of every CPU, in their order.

@@ -75,6 +75,7 @@ pub fn prove(qemu: &Path, boot_image: &Path, initramfs: &Path, cache: &Cache, ca
     let logs = Logs { console: folder.path().join("console.log"), qemu: folder.path().join("qemu.log") };
     let boot = |accelerator, patience| {
         let machine = Machine {
+            frozen: false,
             accelerator,
             cpus: 1,
             memory_mib: 256,

@@ -54,6 +54,8 @@ pub struct Machine {
     pub nic: bool,
     /// Whether it has a terminal for a person, /dev/hvc0 in the guest.
     pub terminal: bool,
+    /// Whether it stands before its first instruction until somebody lets it run.
+    pub frozen: bool,
     /// The stripped vmlinux.
     pub boot_image: PathBuf,
     /// The initramfs.
@@ -144,6 +146,9 @@ impl Machine {
         let cpus = self.cpus;
         let mut args = Args::default();
         args.words(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        if self.frozen {
+            args.words(&["-S"]);
+        }
         args.option("-machine", if self.memory == Memory::Own { "q35" } else { "q35,memory-backend=memory" });
         args.option("-accel", self.accelerator.as_str());
         if self.accelerator == Accelerator::Tcg && cpus == 1 {
@@ -241,6 +246,7 @@ mod tests {
             memory: Memory::Own,
             nic: false,
             terminal: false,
+            frozen: false,
             boot_image: "/k/boot.elf".into(),
             initramfs: "/i/base.cpio".into(),
         }
@@ -264,6 +270,12 @@ mod tests {
         let with = |accelerator, cpus| line(&Machine { accelerator, cpus, ..machine() }).contains(" -icount shift=4 ");
         assert!(with(Accelerator::Tcg, 1));
         assert!(!with(Accelerator::Tcg, 2) && !with(Accelerator::Kvm, 1));
+    }
+
+    #[test]
+    fn only_a_machine_that_is_to_be_frozen_waits_to_be_let_run() {
+        let with = |frozen| line(&Machine { frozen, ..machine() }).contains(" -S ");
+        assert!(with(true) && !with(false));
     }
 
     #[test]

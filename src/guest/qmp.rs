@@ -63,6 +63,24 @@ impl Qmp {
         self.execute("stop", &qmp::stop {}).map(drop)
     }
 
+    /// Has QEMU keep a machine that shuts itself down, as it stands then.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn keep(&mut self) -> Result<()> {
+        let action =
+            qmp::set_action { panic: None, reboot: None, shutdown: Some(qmp::ShutdownAction::pause), watchdog: None };
+        self.execute("set-action", &action).map(drop)
+    }
+
+    /// Whether the machine was shut down, and is [kept](Qmp::keep).
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn is_over(&mut self) -> Result<bool> {
+        Ok(self.execute("query-status", &qmp::query_status {})?.status == qmp::RunState::shutdown)
+    }
+
     /// Lets the machine's CPUs run.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ pub struct Stub {
     halt: Halt,
     running: bool,
     physical: bool,
+    /// The machine was shut down, and can only be looked at.
+    over: bool,
     set: BTreeSet<(u8, u64, u64)>,
 }
 
@@ -51,14 +53,42 @@ impl Stub {
             halt: halted,
             running: false,
             physical: false,
+            over: false,
             set: BTreeSet::new(),
         };
         cancel.check()?;
-        stub.ask("qSupported:xmlRegisters=i386;swbreak+;hwbreak+;vContSupported+")?;
+        stub.greet()?;
         // It tells how CPUs can be resumed only once it has been asked.
         stub.ask("vCont?")?;
         stub.describe("target.xml")?;
         Ok(stub)
+    }
+
+    /// Begins the conversation. Of a guest that ran QEMU tells first that it stands still now: a connection pauses it.
+    fn greet(&mut self) -> Result<()> {
+        let mut answer = self.ask("qSupported:xmlRegisters=i386;swbreak+;hwbreak+;vContSupported+")?;
+        while let Some(paused) = halt(&answer, self.halt.cpu) {
+            self.halt.cpu = paused.cpu;
+            answer = self.answer("qSupported")?;
+        }
+        Ok(())
+    }
+
+    /// Lets the guest run on, whatever a debugger has left behind.
+    ///
+    /// # Errors
+    /// QEMU is gone, or does not let go.
+    pub fn release(mut self) -> Result<()> {
+        self.left()?;
+        match self.ask("D")?.as_slice() {
+            b"OK" => Ok(()),
+            _ => Err(strange("D")),
+        }
+    }
+
+    /// Nothing of it runs any more: QEMU takes a resume of a machine that was shut down, and never stops it again.
+    pub fn only_look(&mut self) {
+        self.over = true;
     }
 
     /// Whether QEMU is still there. Nothing is expected of it.
@@ -97,6 +127,10 @@ impl Stub {
     /// Sends a packet, and waits for the answer.
     fn ask(&mut self, body: &str) -> Result<Vec<u8>> {
         self.send(body)?;
+        self.answer(body)
+    }
+
+    fn answer(&mut self, body: &str) -> Result<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(answer) = self.hear()? {
@@ -218,6 +252,10 @@ impl Behind for Stub {
     }
 
     fn resume(&mut self, how: Move) -> Result<()> {
+        if self.over {
+            self.halt.note = Some("the guest is shut down: it can be looked at, and does not run on".into());
+            return Ok(());
+        }
         match how {
             Move::Continue => self.send("vCont;c")?,
             Move::Step(cpu) => self.send(&format!("vCont;s:{:x}", cpu + 1))?,

@@ -42,6 +42,22 @@ impl Guest {
         self.console.news(false)
     }
 
+    /// Has a guest that panics, or ends itself, stand still instead of being gone.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn keep(&mut self) -> Result<()> {
+        self.qmp.keep()
+    }
+
+    /// Whether it has ended itself, and is [kept](Guest::keep).
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn is_over(&mut self) -> Result<bool> {
+        self.qmp.is_over()
+    }
+
     /// The better explanation of `error`: when the guest is dead, that is why GDB or a socket failed.
     pub fn cause_of(&mut self, error: Error) -> Error {
         let technical = matches!(error.kind, ErrorKind::Debugger | ErrorKind::Host);

@@ -17,6 +17,9 @@ use crate::recipe::network::NetworkMode;
 use crate::report::model::MachineInfo;
 use crate::store::Lock;
 
+/// As long as nobody waits: a year.
+pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What the user wants of the accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acceleration {
@@ -64,6 +67,10 @@ pub(super) fn start(order: &Order<'_>, parts: Parts<'_>, journal: &mut Journal<'
         Acceleration::Tcg => (Accelerator::Tcg, false),
         Acceleration::Auto => match accelerator::known(&order.qemu, order.cache) {
             Verdict::Proved => (Accelerator::Kvm, false),
+            Verdict::Untried if order.early => {
+                journal.note_accelerator("KVM was not tried: a boot that a debugger may halt proves nothing".into());
+                (Accelerator::Tcg, false)
+            }
             Verdict::Untried => (Accelerator::Kvm, true),
             Verdict::Refused { why } => {
                 journal.note_accelerator(format!("KVM refused: {why}"));
@@ -91,7 +98,9 @@ impl Boot {
                 }
             }
         }
-        self.wait_ready(BOOT, order, parts, journal).map_err(|error| advise(order, error))?;
+        // While a debugger has it, a guest takes as long as the debugger does.
+        let patience = if order.early { FOREVER } else { BOOT };
+        self.wait_ready(patience, order, parts, journal).map_err(|error| advise(order, error))?;
         if let Some(verdict) = &self.refused {
             accelerator::remember(verdict, &order.qemu, order.cache);
         }
@@ -226,7 +235,7 @@ fn launch(order: &Order<'_>, parts: Parts<'_>, accelerator: Accelerator, journal
         started,
         took: None,
     };
-    if order.cold {
+    if order.cold || order.early {
         return Ok(booting(boot(order, machine)?, None));
     }
     let key = template::key(machine, &format!("{} {}", parts.kernel.key, parts.kernel.build_id), &order.qemu);
@@ -302,6 +311,7 @@ fn machine(order: &Order<'_>, parts: Parts<'_>, accelerator: Accelerator) -> Mac
         memory: Memory::Own,
         nic: spec.network.mode == NetworkMode::User,
         terminal: parts.terminal,
+        frozen: order.early,
         boot_image: parts.kernel.boot_image.clone(),
         initramfs: parts.initramfs.into(),
     }

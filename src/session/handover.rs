@@ -27,8 +27,10 @@ const NAME: &str = "kdbg: the held guest";
 pub(super) struct Handover<'a> {
     /// Where the server is.
     pub(super) address: String,
-    /// The hit that it is held at.
-    pub(super) hit: u64,
+    /// Where it stands, like `hit 3`.
+    pub(super) at: &'a str,
+    /// The hit that it is held at, if it is one.
+    pub(super) hit: Option<u64>,
     /// Its kernel.
     pub(super) kernel: &'a KernelBuild,
 }
@@ -38,8 +40,8 @@ pub(super) struct Handover<'a> {
 pub struct Held {
     /// Where the server is.
     pub address: String,
-    /// The hit that the guest is held at.
-    pub hit: u64,
+    /// The hit that the guest is held at, if it is one.
+    pub hit: Option<u64>,
     /// The script that has gdb attach.
     pub script: PathBuf,
 }
@@ -50,7 +52,6 @@ pub(super) fn write(order: &Order<'_>, handover: &Handover<'_>, journal: &mut Jo
     order.run_dir.write(SCRIPT, &handover.script())?;
     let launch = handover.launch();
     let events = order.events;
-    events.fact("held", format!("at hit {}, until a debugger has come and left", handover.hit));
     events.fact("gdb", format!("gdb -x {}", script.display()));
     match launch {
         Ok(()) => events.fact("vscode", format!("run \"{NAME}\" ({LAUNCH})")),
@@ -78,10 +79,7 @@ impl Handover<'_> {
     /// Commands that have gdb load the symbols, find the source, and attach.
     fn script(&self) -> String {
         let vmlinux = self.kernel.vmlinux.display();
-        let mut text = format!(
-            "# Attaches gdb to the guest that kdbg holds at hit {}.\nset pagination off\nfile {vmlinux}\n",
-            self.hit
-        );
+        let mut text = format!("# Attaches gdb to kdbg's guest ({}).\nset pagination off\nfile {vmlinux}\n", self.at);
         if let Some(tree) = &self.kernel.source_tree {
             let tree = tree.display();
             text.push_str(&format!("directory {tree}\n"));

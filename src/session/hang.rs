@@ -10,7 +10,7 @@ use crate::guest::Guest;
 use crate::report::model::{Call, Frame};
 
 /// What runs on a CPU that has nothing to do.
-const IDLE: &str = "do_idle";
+pub(super) const IDLE: &str = "do_idle";
 
 /// Halts the guest for good, and notes the stack of every CPU as an incident. Those that do something in the kernel come first.
 /// Gives what the first one is told to be; `text` where GDB could not look.

@@ -4,6 +4,8 @@
 //! ([`crate::server`]): nothing that a debugger says can end the guest, and what it has set is taken out when it leaves.
 //! Then GDB connects again, and the run goes on. What passes the probes in between are no hits.
 
+pub(super) mod failure;
+
 use std::time::Duration;
 
 use super::Order;
@@ -15,6 +17,7 @@ use crate::gdb::client::Stop;
 use crate::gdb::target;
 use crate::guest::Guest;
 use crate::guest::stub::Stub;
+use crate::kernel::KernelBuild;
 use crate::server::{Address, Halt, Left, Server, Why};
 
 /// At which hit the guest is held.
@@ -24,13 +27,21 @@ pub enum Hold {
     Hit(u64),
     /// The first of the probe with this name.
     Probe(String),
+    /// None, but where the run fails.
+    Fail,
 }
+
+/// How [`Hold::Fail`] is written.
+const FAIL: &str = "fail";
 
 impl std::str::FromStr for Hold {
     type Err = std::convert::Infallible;
 
-    /// A number, or the name of a probe.
+    /// A number, `fail`, or the name of a probe.
     fn from_str(text: &str) -> std::result::Result<Hold, Self::Err> {
+        if text == FAIL {
+            return Ok(Hold::Fail);
+        }
         Ok(text.parse().map_or_else(|_| Hold::Probe(text.into()), Hold::Hit))
     }
 }
@@ -41,10 +52,11 @@ impl Hold {
         match self {
             Hold::Hit(number) => *number == hit,
             Hold::Probe(name) => name == probe,
+            Hold::Fail => false,
         }
     }
 
-    /// Refuses a probe that the recipe does not have.
+    /// Refuses a probe that the recipe does not have, and a name that means two things.
     ///
     /// # Errors
     /// That.
@@ -53,8 +65,12 @@ impl Hold {
             Hold::Hit(0) => Err(Error::usage("--hold 0: hits count from 1")),
             Hold::Probe(name) if !probes.contains(&name.as_str()) => {
                 Err(Error::usage(format!("--hold {name}: the recipe has no probe of that name"))
-                    .hint(format!("its probes are: {}; or give the number of a hit", probes.join(", "))))
+                    .hint(format!("its probes are: {}; or give the number of a hit, or `{FAIL}`", probes.join(", "))))
             }
+            Hold::Fail if probes.contains(&FAIL) => Err(Error::usage(format!(
+                "--hold {FAIL}: the recipe has a probe of this name, which stands for a run that fails"
+            ))
+            .hint("give the number of its hit, or rename the probe")),
             _ => Ok(()),
         }
     }
@@ -74,39 +90,64 @@ pub(super) fn hold(
     journal: &mut Journal<'_>,
     (stop, hit): (&Stop, u64),
 ) -> Result<bool> {
+    let cpu = stop.thread.and_then(|thread| u32::try_from(thread.saturating_sub(1)).ok()).unwrap_or(0);
+    let at = format!("hit {hit}");
+    order.events.fact("held", format!("at {at}, until a debugger has come and left"));
+    guest.pause()?;
+    let moved = lend(order, guest, armed, journal, Place { cpu, at: &at, hit: Some(hit) })?;
+    order.events.fact("held", if moved { "the debugger has left, elsewhere" } else { "the debugger has left" });
+    Ok(moved)
+}
+
+/// Where a guest that is held stands.
+struct Place<'a> {
+    /// The CPU that it is about.
+    cpu: u32,
+    /// In words.
+    at: &'a str,
+    /// The hit, if it is one.
+    hit: Option<u64>,
+}
+
+/// Has GDB leave the guest, which stands still, to a debugger, and take it back when that has left. Gives whether the guest has
+/// moved.
+fn lend(
+    order: &Order<'_>,
+    guest: &mut Guest,
+    armed: &mut Armed<'_>,
+    journal: &mut Journal<'_>,
+    place: Place<'_>,
+) -> Result<bool> {
     let cpus = order.loaded.recipe.guest.cpus;
     let before = target::places(&mut armed.gdb, u64::from(cpus), order.cancel)?;
-    guest.pause()?;
     armed.gdb.must("-target-disconnect", order.cancel)?;
-    let left = serve(order, guest, armed, journal, (stop, hit));
+    let left = serve(order, guest, armed.kernel, journal, place);
     handover::end(order);
     if left.is_err() {
         guest.check()?;
     }
     left?;
     target::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
-    let moved = target::places(&mut armed.gdb, u64::from(cpus), order.cancel)? != before;
-    order.events.fact("held", if moved { "the debugger has left, elsewhere" } else { "the debugger has left" });
-    Ok(moved)
+    Ok(target::places(&mut armed.gdb, u64::from(cpus), order.cancel)? != before)
 }
 
 /// Serves debuggers until one leaves of its own accord.
 fn serve(
     order: &Order<'_>,
     guest: &mut Guest,
-    armed: &Armed<'_>,
+    kernel: &KernelBuild,
     journal: &mut Journal<'_>,
-    (stop, hit): (&Stop, u64),
+    Place { cpu, at, hit }: Place<'_>,
 ) -> Result<()> {
-    let cpu = stop.thread.and_then(|thread| u32::try_from(thread.saturating_sub(1)).ok()).unwrap_or(0);
     let halt = Halt { cpu, why: Why::Trap, note: None };
     let mut stub = Stub::connect(&guest.gdb_socket(), order.loaded.recipe.guest.cpus, halt, order.cancel)?;
+    if guest.is_over()? {
+        stub.only_look();
+    }
     let server = Server::listen(&Address::ANY)?;
-    let handover = Handover { address: server.address().to_string(), hit, kernel: armed.kernel };
-    handover::write(order, &handover, journal)?;
+    handover::write(order, &Handover { address: server.address().to_string(), at, hit, kernel }, journal)?;
     loop {
         let Some(client) = server.client_within(TICK, order.cancel)? else {
-            guest.check()?;
             if stub.check().is_err() {
                 return Err(guest.post_mortem());
             }
@@ -135,5 +176,7 @@ mod tests {
         let error = parse("rts").check(&["rst", "syn"]).unwrap_err();
         assert!(error.hint.unwrap().contains("rst, syn"));
         assert!(parse("0").check(&["rst"]).is_err());
+        assert!(!parse("fail").is(1, "fail") && parse("fail").check(&["rst"]).is_ok());
+        assert!(parse("fail").check(&["fail"]).is_err(), "which of the two");
     }
 }

@@ -13,8 +13,8 @@ use crate::guest::console::incident::{Seen, Traced};
 use crate::kernel::KernelBuild;
 use crate::report::expect;
 use crate::report::model::{
-    Call, Captured, ErrorInfo, ForwardInfo, Hit, Incident, IncidentKind, KernelInfo, Location, MachineInfo, Outcome,
-    ProbeResult, RecipeInfo, Report, SCHEMA, StepResult,
+    Call, Captured, ErrorInfo, ExpectationResult, ForwardInfo, Hit, Incident, IncidentKind, KernelInfo, Location,
+    MachineInfo, Outcome, ProbeResult, RecipeInfo, Report, SCHEMA, StepResult,
 };
 use crate::report::text::plural;
 
@@ -304,14 +304,25 @@ impl<'a> Journal<'a> {
         self.report.captured = captured;
     }
 
+    /// What the recipe expects.
+    fn expectations(&self) -> Vec<ExpectationResult> {
+        let Report { probes, hits, trigger, .. } = &self.report;
+        expect::evaluate(&self.order.loaded.recipe, probes, hits, trigger)
+    }
+
+    /// The first expectation that does not hold so far.
+    pub(crate) fn unmet(&self) -> Option<ExpectationResult> {
+        self.expectations().into_iter().find(|expectation| !expectation.passed)
+    }
+
     /// The run is over, one way or another.
     pub(crate) fn close(mut self, result: Result<()>) -> Ended {
         self.time("total_ms", self.started.elapsed());
+        let expectations = self.expectations();
         let report = &mut self.report;
         match result {
             Ok(()) => {
-                let recipe = &self.order.loaded.recipe;
-                report.expectations = expect::evaluate(recipe, &report.probes, &report.hits, &report.trigger);
+                report.expectations = expectations;
                 let passed = report.expectations.iter().all(|expectation| expectation.passed);
                 report.outcome = if passed { Outcome::Passed } else { Outcome::Failed };
             }

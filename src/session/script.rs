@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use super::boot::FOREVER;
 use super::step::Output;
 use super::{Order, nonce};
 use crate::error::{Error, Result};
@@ -33,7 +34,8 @@ pub(super) fn run(order: &Order<'_>, guest: &mut Guest, script: &str, failed: &s
     guest.run(&id, script, None)?;
     let events = guest.events().clone();
     let check = || order.cancel.check().and_then(|()| guest.check());
-    match await_end(&events, &id, Instant::now() + PATIENCE, check)? {
+    let patience = if order.early { FOREVER } else { PATIENCE };
+    match await_end(&events, &id, Instant::now() + patience, check)? {
         End::Exited(code, stderr) => Ok((code, stderr)),
         End::Gone => Err(guest.post_mortem()),
         End::Late => {

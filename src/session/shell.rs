@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
-use super::boot::{self, Parts};
+use super::boot::{self, Boot, Parts};
 use super::journal::Journal;
 use super::{Order, image, modules, nonce, obtain_kernel, setup};
 use crate::error::{Error, IoContext, Result};
 use crate::guest::{Guest, GuestEvent};
+use crate::kernel::KernelBuild;
 
 /// What a person types to leave the guest: Ctrl-].
 pub const ESCAPE: u8 = 0x1d;
@@ -40,6 +41,8 @@ pub struct Shell {
     guest: Guest,
     terminal: UnixStream,
     id: String,
+    /// Whether it goes on when there is no more input.
+    pub(super) stays: bool,
 }
 
 /// How it was left.
@@ -57,6 +60,17 @@ impl Shell {
     /// # Errors
     /// As those of a run before its first step.
     pub fn open(order: &Order<'_>, size: Option<Size>, term: &str) -> Result<Shell> {
+        Self::open_to(order, size, term, |_, _, _| Ok(())).map(|(shell, ())| shell)
+    }
+
+    /// The same, with a guest that is open to others too: `admit` lets them in before its first instruction if the order wants
+    /// that, else when it is set up.
+    pub(super) fn open_to<T>(
+        order: &Order<'_>,
+        size: Option<Size>,
+        term: &str,
+        admit: impl FnOnce(&Guest, &KernelBuild, &mut Journal<'_>) -> Result<T>,
+    ) -> Result<(Shell, T)> {
         let mut journal = Journal::new(order);
         let packages = image::obtain_packages(order)?;
         let kernel = obtain_kernel(order)?;
@@ -64,13 +78,23 @@ impl Shell {
         let initramfs = image::build(order, packages.as_ref(), &modules)?;
         let parts = Parts { kernel: &kernel, initramfs: &initramfs, terminal: true };
         let mut boot = boot::start(order, parts, &mut journal)?;
-        boot.finish(order, parts, &mut journal)?;
+        let up = |boot: &mut Boot, journal: &mut Journal<'_>| {
+            boot.finish(order, parts, journal)?;
+            setup::run(order, &kernel, &mut boot.guest, journal)
+        };
+        let admitted = if order.early {
+            let admitted = admit(&boot.guest, &kernel, &mut journal)?;
+            up(&mut boot, &mut journal)?;
+            admitted
+        } else {
+            up(&mut boot, &mut journal)?;
+            admit(&boot.guest, &kernel, &mut journal)?
+        };
         let mut guest = boot.guest;
-        setup::run(order, &kernel, &mut guest, &mut journal)?;
         let terminal = guest.take_terminal().ok_or_else(|| Error::guest("the guest has no terminal"))?;
         let id = format!("shell-{:08x}", nonce());
         guest.run(&id, &script(size, term), None)?;
-        Ok(Shell { guest, terminal, id })
+        Ok((Shell { guest, terminal, id, stays: false }, admitted))
     }
 
     /// Carries bytes between the person and the shell until one of them has enough.
@@ -106,6 +130,7 @@ impl Shell {
                         let id = format!("resize-{:08x}", nonce());
                         self.guest.run(&id, &resize(size), None)?;
                     }
+                    Ok(Typed::End) | Err(_) if self.stays => input = never(),
                     Ok(Typed::End) | Err(_) => {
                         self.send(&[END_OF_INPUT])?;
                         ended = Some(Instant::now());

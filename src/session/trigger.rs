@@ -122,6 +122,9 @@ impl<'o, 'a, 'j> Watch<'_, 'o, 'a, 'j> {
 
     fn serve_stops(&mut self, running: &mut Running<'_>) -> Result<()> {
         while let Some(stop) = self.armed.gdb.next_stop() {
+            if stop.over {
+                return Err(self.guest.post_mortem());
+            }
             let stopped = Stops::new(self.order, self.armed, self.journal).serve(&stop, self.guest)?;
             running.stopped += stopped.whole;
             running.stood_still += stopped.not_the_steps;

@@ -7,6 +7,7 @@ mod hits;
 mod kernel;
 mod locals;
 mod measure;
+mod replay;
 mod run;
 mod sides;
 
@@ -16,7 +17,7 @@ use kdbg::error::{Error, Result};
 use kdbg::event::Cancel;
 
 /// What can be measured.
-pub(crate) const BENCHES: &str = "hits, kernel, locals, run";
+pub(crate) const BENCHES: &str = "hits, kernel, locals, replay, run";
 
 /// Runs the benchmark called `what`.
 ///
@@ -27,6 +28,7 @@ pub(crate) fn bench(what: &str, root: &Path, cancel: &Cancel) -> Result<()> {
         "hits" => hits::bench(root, cancel),
         "kernel" => kernel::bench(root, cancel),
         "locals" => locals::bench(root, cancel),
+        "replay" => replay::bench(root, cancel),
         "run" => run::bench(root, cancel),
         _ => Err(Error::usage(format!("there is no benchmark `{what}`")).hint(format!("there is: {BENCHES}"))),
     }

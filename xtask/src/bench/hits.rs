@@ -24,11 +24,11 @@ const LOOP: usize = 200;
 /// How many frames a stack has at least.
 const FRAMES: usize = 50;
 /// Prints how long each `bt full` took.
-const BT_FULL: &str = "xtask/bench/bt-full.sh";
+pub(super) const BT_FULL: &str = "xtask/bench/bt-full.sh";
 const TOOK: &str = "== bt full ";
 
 /// A recipe with this kernel configuration and as many connections to a closed port.
-fn recipe(name: &str, config: &str, connections: usize) -> String {
+pub(super) fn recipe(name: &str, config: &str, connections: usize) -> String {
     format!(
         "name: {name}
 kernel: {{ version: '6.1', config: [{config}] }}
@@ -101,7 +101,7 @@ fn measure_stacks(sides: &Sides<'_>) -> Result<Stacks> {
         }
         let kdbg = report.hits.iter().map(|hit| Duration::from_micros(hit.cost.collect_us)).collect();
         let (_, printed) = sides.by_hand(BT_FULL, &vmlinux, &initramfs, STACKS)?;
-        for (all, figures) in [(&mut stacks.kdbg, kdbg), (&mut stacks.bt_full, times(&printed)?)] {
+        for (all, figures) in [(&mut stacks.kdbg, kdbg), (&mut stacks.bt_full, times(&printed, STACKS)?)] {
             let [first, warm] = all;
             first.extend(figures.first());
             warm.push(median(figures[1..].to_vec()));
@@ -110,12 +110,12 @@ fn measure_stacks(sides: &Sides<'_>) -> Result<Stacks> {
     Ok(stacks)
 }
 
-/// How long each `bt full` took.
-fn times(printed: &str) -> Result<Vec<Duration>> {
+/// How long each `bt full` took, of so many at least.
+pub(super) fn times(printed: &str, least: usize) -> Result<Vec<Duration>> {
     let seconds = printed.lines().filter_map(|line| line.strip_prefix(TOOK));
     let times: Option<Vec<Duration>> =
         seconds.map(|seconds| Duration::try_from_secs_f64(seconds.parse().ok()?).ok()).collect();
-    times.filter(|times| times.len() >= STACKS).ok_or_else(|| Error::host(format!("{BT_FULL} printed no times")))
+    times.filter(|times| times.len() >= least).ok_or_else(|| Error::host("GDB printed no times"))
 }
 
 fn measure_loops(sides: &Sides<'_>) -> Result<Loops> {
@@ -182,8 +182,10 @@ mod tests {
     #[test]
     fn the_times_are_those_that_were_printed() {
         let printed = "== bt full 0.250000\n#0  f ()\n".repeat(STACKS);
-        assert_eq!(times(&printed).unwrap(), vec![Duration::from_millis(250); STACKS]);
-        assert!(times("== bt full 0.1\n").is_err() && times(&printed.replacen("0.25", "x", 1)).is_err());
+        assert_eq!(times(&printed, STACKS).unwrap(), vec![Duration::from_millis(250); STACKS]);
+        assert!(
+            times("== bt full 0.1\n", STACKS).is_err() && times(&printed.replacen("0.25", "x", 1), STACKS).is_err()
+        );
     }
 
     #[test]

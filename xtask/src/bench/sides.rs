@@ -59,6 +59,16 @@ impl<'a> Sides<'a> {
         Ok(recipe)
     }
 
+    /// kdbg.
+    pub(super) fn command(&self) -> &Path {
+        &self.kdbg
+    }
+
+    /// The recording of the last run, if it was recorded.
+    pub(super) fn recording(&self) -> PathBuf {
+        self.folder.join("run/recording.kdbg")
+    }
+
     /// A run of kdbg: its report, and how long all of it took.
     ///
     /// # Errors

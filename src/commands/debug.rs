@@ -1,0 +1,70 @@
+//! `kdbg debug`: a recipe's guest, for debuggers, with a shell in the terminal.
+
+use std::fs;
+use std::process::ExitCode;
+
+use super::run::{ensure_host, find};
+use super::terminal::{sit_at, size, term};
+use crate::cli::DebugArgs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Cancel;
+use crate::recipe;
+use crate::server::Address;
+use crate::session::{Order, debug};
+use crate::store::{Cache, RunDir};
+use crate::ui::{self, Ui};
+
+/// Opens the guest, serves debuggers while it attends to the person in it, and ends it when that leaves. The exit code is the
+/// shell's.
+///
+/// # Errors
+/// As `kdbg shell`; or the address is taken. The run directory is left behind then, with the guest's logs.
+pub fn debug(args: &DebugArgs, cancel: &Cancel) -> Result<ExitCode> {
+    let loaded = recipe::load(&args.recipe)?;
+    let resolved = recipe::resolve(&loaded)?;
+    let named: Vec<String> = args.kernel.iter().cloned().collect();
+    let recipes = loaded.for_each_kernel(&named)?;
+    // Of several kernels the first.
+    let recipes = &recipes[..recipes.len().min(1)];
+    let (events, screen) = ui::start(ui::Mode::detect(false));
+    let cache = Cache::open()?;
+    ensure_host(args.install, recipes, &resolved, &cache, &events, cancel)?;
+    let run_dir = RunDir::create(&loaded.recipe.name, None)?;
+    let order = Order {
+        loaded: recipes.first().unwrap_or(&loaded),
+        resolved: &resolved,
+        acceleration: args.accel.into(),
+        cold: args.cold,
+        early: args.early,
+        breakpoints: false,
+        record: false,
+        hold: None,
+        qemu: find("qemu-system-x86_64")?,
+        gdb: find("gdb")?,
+        run_dir: &run_dir,
+        cache: &cache,
+        events: &events,
+        cancel,
+    };
+    let address = args.socket.clone().map(Address::Unix).or(args.listen.clone()).unwrap_or(Address::ANY);
+    let ended = attend(&order, &address, screen);
+    match &ended {
+        // There is no report, and the person has seen all there was to see.
+        Ok(_) => drop(fs::remove_dir_all(run_dir.path())),
+        Err(error) if error.kind == ErrorKind::Interrupted => drop(fs::remove_dir_all(run_dir.path())),
+        Err(_) => debug::end(&order),
+    }
+    ended.map_err(|error| Error { hint: error.hint.or(Some(logs(&run_dir))), ..error })
+}
+
+fn logs(run_dir: &RunDir) -> String {
+    format!("console.log and qemu.log are in {}", run_dir.path().display())
+}
+
+/// Opens the guest to debuggers, and attends to the person in it.
+fn attend(order: &Order<'_>, address: &Address, screen: Ui) -> Result<ExitCode> {
+    let (shell, _debuggers) = debug::open(order, address, size(), &term())?;
+    order.events.fact("shell", "exit or Ctrl-] ends the guest, and whatever debugger is there");
+    screen.finish();
+    sit_at(shell, order)
+}
