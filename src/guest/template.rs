@@ -225,6 +225,7 @@ mod tests {
 
     fn machine() -> Machine {
         Machine {
+            frozen: false,
             accelerator: Accelerator::Tcg,
             cpus: 1,
             memory_mib: 256,
