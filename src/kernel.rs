@@ -18,6 +18,7 @@ mod layouts;
 pub mod modules;
 mod package;
 pub mod request;
+mod shown;
 pub mod source;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ use kconfig::Options;
 use kconfig::tree::Tree;
 use modules::Modules;
 pub use request::Request;
+pub use shown::gdb_commands;
 use source::KernelSource;
 
 /// What the objects of a small configuration (base+net) take, in bytes. Measured: 487 MiB of 6.1, 558 MiB of 6.12.
@@ -81,11 +83,6 @@ impl KernelBuild {
     /// Whether a distribution built it.
     pub fn is_packaged(&self) -> bool {
         self.objects.is_none()
-    }
-
-    /// What loads the kernel's own commands into gdb (`lx-ps`, `lx-dmesg` and so on), where they were built with it.
-    pub fn gdb_scripts(&self) -> Option<PathBuf> {
-        Some(self.vmlinux.with_file_name(entry::SCRIPTS)).filter(|scripts| scripts.is_file())
     }
 
     /// What of the request this kernel does not have, a line each.

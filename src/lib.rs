@@ -38,6 +38,7 @@
 //! | [`memory`] | the memory of a guest that stands still, read in QEMU's process |
 //! | [`report`] | `report.json` as types, expectations, `report.md` |
 //! | [`layout`] | where the members of a kernel's structures are |
+//! | [`vscode`] | VS Code's `launch.json`: configurations beside what is the user's |
 //! | [`recipe`] | YAML → a checked recipe, or errors that point at a line; what a probe and an expression may say |
 //! | [`builtin`] | the fragments and images that are compiled in |
 //! | [`spelling`] | the nearest names to a wrong one |
@@ -87,3 +88,4 @@ pub mod spelling;
 pub mod store;
 pub mod ui;
 pub mod unwind;
+pub mod vscode;

@@ -5,9 +5,10 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use kdbg::server::packets::packet;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::{AFTERMATH, Ended, Place, Running, probes_of_hits, slot, wait_until};
@@ -62,7 +63,9 @@ fn gdb_finds_the_guest_as_the_hit_has_it_runs_it_and_the_run_goes_on() {
     fs::write(place.path().join(".vscode/launch.json"), theirs).unwrap();
     let (running, _) = start(&place, 1, "3");
     let launch = fs::read_to_string(place.path().join(".vscode/launch.json")).unwrap();
-    assert!(launch.contains("// mine") && launch.contains("\"mine\"") && launch.contains("cppdbg"), "{launch}");
+    for part in ["// mine", "\"mine\"", "cppdbg", "gdbtarget", "(Native Debug)"] {
+        assert!(launch.contains(part), "{part}: {launch}");
+    }
     let ended = gdb(
         &place,
         "python for frame in range(20): print('== %x %s' % (gdb.selected_frame().pc(), gdb.selected_frame().name())); gdb.selected_frame().older().select()
@@ -115,6 +118,64 @@ fn a_debugger_that_is_killed_or_talks_nonsense_leaves_the_guest_for_the_next_one
     assert!(ended.stdout.contains("tcp_v4_rcv") && ended.stdout.contains("No breakpoints"), "{ended}");
     running.wait_within(LIMIT).assert_passed();
     place.kill_all();
+}
+
+/// What a client has sent when it vanishes: packets, and the beginning of one. The last one leaves the guest running.
+const VANISHED: &[(&[&str], &str)] = &[
+    (&[], ""),
+    (&[], "$"),
+    (&["qSupported:multiprocess+"], "$m0,"),
+    (&["g"], "$G00"),
+    (&["m0,4"], "$m0,4#f"),
+    (&["Z0,ffffffff81000000,1"], "$Mffffffff81000000,4:00"),
+    (&["?", "vCont;s:1"], ""),
+    (&["?", "vCont;c"], "$?"),
+];
+
+/// Bytes that look random, and are the same every time (xorshift).
+fn random(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// The last hit is held, so that nothing is missed where a client that is gone has left the guest running for a moment.
+#[test]
+fn clients_that_vanish_in_a_packet_or_send_random_bytes_leave_the_guest_as_good_as_it_was() {
+    let place = Place::new();
+    let _slot = slot();
+    let (running, address) = start(&place, 1, "4");
+    let port = address.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let listening = format!("{}:{port:04X} 00000000:0000 0A", "0100007F");
+    let all = fs::read_to_string("/proc/net/tcp").unwrap() + &fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
+    let at_port = all.lines().filter(|line| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A "));
+    let at_port: Vec<&str> = at_port.collect();
+    assert!(at_port.len() == 1 && at_port[0].contains(&listening), "not on the loopback alone: {at_port:?}");
+    for (packets, begun) in VANISHED {
+        let mut client = TcpStream::connect(&address).unwrap();
+        packets.iter().for_each(|body| client.write_all(&packet(body)).unwrap());
+        client.write_all(begun.as_bytes()).unwrap();
+        // All of it gets there; what the server says to it is of no interest.
+        client.shutdown(Shutdown::Write).unwrap();
+        let _ = client.read_to_end(&mut Vec::new());
+    }
+    for seed in 1..=50 {
+        // It may be thrown out before it has said everything.
+        let _ = TcpStream::connect(&address).unwrap().write_all(&random(seed, 4096));
+    }
+    let ended = gdb(&place, "info threads\nprint jiffies_64\nx/4xb $pc\nstepi\ninfo breakpoints\ndetach");
+    ended.assert_code(0);
+    for words in ["(CPU#0)", "$1 = ", "No breakpoints"] {
+        assert!(ended.stdout.contains(words), "{words}: {ended}");
+    }
+    let report = running.wait_within(LIMIT).assert_passed();
+    assert_eq!(probes_of_hits(&report), ["syn", "rst", "rst", "rst"]);
+    place.assert_nothing_left();
 }
 
 #[test]

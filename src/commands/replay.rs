@@ -6,11 +6,15 @@ use std::process::ExitCode;
 use crate::cli::ReplayArgs;
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
-use crate::kernel::build_id;
+use crate::kernel::{build_id, gdb_commands};
 use crate::recording::{FILE, Head, Recording, Replay};
 use crate::report::text::plural;
 use crate::server::{Address, Left, Server};
 use crate::ui;
+use crate::vscode::{self, LAUNCH, Served};
+
+/// The name of its configurations in VS Code.
+const NAME: &str = "kdbg: the replay";
 
 /// Serves a recording to one debugger after the other, until kdbg is asked to stop.
 ///
@@ -22,6 +26,7 @@ pub fn replay(args: &ReplayArgs, cancel: &Cancel) -> Result<ExitCode> {
     let address = args.socket.clone().map(Address::Unix).or(args.listen.clone()).unwrap_or(Address::ANY);
     let server = Server::listen(&address)?;
     say(&recording);
+    offer(&recording, server.address());
     let Head { kernel, .. } = &recording.head;
     let line = format!("gdb '{}' -ex 'target remote {}'\n", kernel.vmlinux, server.address());
     ui::print(&line).or_host("write to standard output")?;
@@ -66,5 +71,22 @@ fn say(recording: &Recording) {
             "warning: {} is not the kernel of this recording any more: `kdbg build RECIPE` builds it again, with the build-id {}",
             kernel.vmlinux, kernel.build_id
         );
+    }
+}
+
+/// Has VS Code find it. Who has no use for that, or a folder that cannot be written to, attaches gdb all the same.
+fn offer(recording: &Recording, address: &Address) {
+    let kernel = &recording.head.kernel;
+    let offered = vscode::offer(&Served {
+        name: NAME,
+        address: address.to_string(),
+        vmlinux: kernel.vmlinux.clone(),
+        commands: gdb_commands(Path::new(&kernel.vmlinux), kernel.source.as_deref().map(Path::new)),
+        // Nothing is written where a breakpoint is.
+        hardware: false,
+    });
+    match offered {
+        Ok(()) => eprintln!("VS Code: run \"{NAME}\" ({LAUNCH})"),
+        Err(error) => eprintln!("warning: {LAUNCH} was left as it is: {}", error.message),
     }
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
-use crate::server::packets::{Reader, Sent, packet};
-use crate::server::{Behind, Breakpoint, Halt, Move};
+use crate::server::packets::{Reader, Sent, packet, program_counter};
+use crate::server::{Behind, Breakpoint, Halt, Move, Why};
 use wire::{halt, hex, place, unescaped, unhex};
 
 /// How long the stub may take for an answer.
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PIECE: usize = 2048;
 /// How much of a description one packet reads, in hexadecimal.
 const CHUNK: usize = 0xf00;
+/// How often a step that has not gone anywhere is tried again.
+const AGAIN: u32 = 4;
 
 /// A connection to the stub. The guest stands still while nobody has it run.
 #[derive(Debug)]
@@ -33,10 +35,22 @@ pub struct Stub {
     description: BTreeMap<String, String>,
     halt: Halt,
     running: bool,
+    /// What is being stepped.
+    step: Option<Step>,
     physical: bool,
     /// The machine was shut down, and can only be looked at.
     over: bool,
     set: BTreeSet<(u8, u64, u64)>,
+}
+
+/// A step on its way.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    cpu: u32,
+    /// Where the CPU stood before.
+    from: u64,
+    /// How often it may be tried again.
+    again: u32,
 }
 
 impl Stub {
@@ -55,6 +69,7 @@ impl Stub {
             description: BTreeMap::new(),
             halt: halted,
             running: false,
+            step: None,
             physical: false,
             over: false,
             set: BTreeSet::new(),
@@ -179,6 +194,29 @@ impl Stub {
         self.ask(&format!("Hg{:x}", cpu.unwrap_or(0) + 1)).map(drop)
     }
 
+    /// Begins a step of a CPU.
+    fn begin(&mut self, step: Step) -> Result<()> {
+        self.send(&format!("vCont;s:{:x}", step.cpu + 1))?;
+        self.step = Some(step);
+        self.running = true;
+        Ok(())
+    }
+
+    fn pc(&mut self, cpu: u32) -> Result<u64> {
+        let registers = self.registers(cpu)?;
+        program_counter(&registers).ok_or_else(|| strange("g"))
+    }
+
+    /// The step to try again, where this stop is its end and it has not gone anywhere: QEMU 7.2 under TCG sometimes answers without
+    /// having executed anything, and GDB takes the breakpoint that it still stands at for hit anew.
+    fn has_not_moved(&mut self, halt: &Halt) -> Result<Option<Step>> {
+        let Some(step) = self.step.take().filter(|step| step.again > 0 && step.cpu == halt.cpu) else {
+            return Ok(None);
+        };
+        let ended = halt.why == Why::Trap && self.pc(step.cpu)? == step.from;
+        Ok(ended.then_some(Step { again: step.again - 1, ..step }))
+    }
+
     fn breakpoint(&mut self, what: char, (kind, address, size): (u8, u64, u64)) -> Result<bool> {
         Ok(self.ask(&format!("{what}{kind},{address:x},{size:x}"))? == b"OK")
     }
@@ -261,7 +299,10 @@ impl Behind for Stub {
         }
         match how {
             Move::Continue => self.send("vCont;c")?,
-            Move::Step(cpu) => self.send(&format!("vCont;s:{:x}", cpu + 1))?,
+            Move::Step(cpu) => {
+                let from = self.pc(cpu)?;
+                return self.begin(Step { cpu, from, again: AGAIN });
+            }
             // QEMU 7.2 aborts when it is asked to go back.
             Move::ReverseContinue | Move::ReverseStep(_) => return Ok(()),
         }
@@ -274,8 +315,13 @@ impl Behind for Stub {
         while self.running {
             if let Some(halt) = self.hear()?.and_then(|answer| halt(&answer, self.halt.cpu)) {
                 self.running = false;
-                self.halt = halt.clone();
-                return Ok(Some(halt));
+                match self.has_not_moved(&halt)? {
+                    Some(step) => self.begin(step)?,
+                    None => {
+                        self.halt = halt.clone();
+                        return Ok(Some(halt));
+                    }
+                }
             }
             if Instant::now() >= deadline {
                 return Ok(None);

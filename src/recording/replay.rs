@@ -70,11 +70,12 @@ impl Replay {
         Some(self.stand_at(hit, otherwise))
     }
 
-    /// Goes there by a step of a CPU. GDB does not take a stop of another CPU for the end of that, so that one is told when it
-    /// goes on. A trap of the same CPU it would take for no more than the end, and go on.
+    /// Goes there by a step of a CPU. GDB does not take a stop of another CPU for the end of that. A trap of the same CPU it takes for
+    /// no more than the end: it steps off a breakpoint where it stands before it continues, and has not said that there is one if it
+    /// is new. So the hit is told once more to whom goes on without a look at it.
     fn step(&mut self, forwards: bool, cpu: u32) -> Halt {
         match self.go(forwards, Why::Interrupted) {
-            Some(halt) if halt.cpu != cpu => {
+            Some(halt) if halt.cpu != cpu || (forwards && halt.why == Why::Interrupted) => {
                 self.untold = Some(forwards);
                 Halt { cpu, why: Why::Trap, ..halt }
             }
@@ -248,19 +249,26 @@ impl Behind for Replay {
             Move::ReverseContinue => (false, None),
             Move::ReverseStep(cpu) => (false, Some(cpu)),
         };
-        let untold = self.untold.take();
-        self.next = Some(match stepped {
+        // Of a hit that is still to be told it was said already which one it is.
+        let here = self.untold.take() == Some(forwards);
+        let halt = match stepped {
+            Some(_) if here => self.stand_at(self.at, Why::Interrupted),
             Some(cpu) => self.step(forwards, cpu),
             None => {
                 self.lifted.clear();
-                // It was said already which one it is.
-                let here = untold == Some(forwards);
                 let halt = if here { Some(self.stand_at(self.at, Why::Trap)) } else { self.go(forwards, Why::Trap) };
-                let halt = halt.unwrap_or_else(|| self.end(forwards));
-                Halt { note: halt.note.filter(|_| !here), ..halt }
+                halt.unwrap_or_else(|| self.end(forwards))
             }
-        });
+        };
+        self.next = Some(Halt { note: halt.note.filter(|_| !here), ..halt });
         Ok(())
+    }
+
+    fn told(&mut self) {
+        // It would have been told of another CPU.
+        if self.recording.hits.get(self.at).is_some_and(|hit| hit.cpu == self.halt.cpu) {
+            self.untold = None;
+        }
     }
 
     fn wait(&mut self, _patience: Duration) -> Result<Option<Halt>> {

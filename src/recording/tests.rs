@@ -64,7 +64,12 @@ impl Pages for Memory {
 }
 
 fn head() -> Head {
-    let kernel = KernelOf { release: "6.1.0".into(), build_id: "00ff".into(), vmlinux: "/k/vmlinux".into() };
+    let kernel = KernelOf {
+        release: "6.1.0".into(),
+        build_id: "00ff".into(),
+        vmlinux: "/k/vmlinux".into(),
+        source: Some("/s".into()),
+    };
     let target = r#"<target><reg name="rip" bitsize="64"/><reg name="cr3" bitsize="64"/><reg name="cr4" bitsize="64"/></target>"#;
     Head {
         recipe: "r".into(),
@@ -240,7 +245,24 @@ fn a_step_is_a_way_to_the_next_hit_and_is_told_of_the_cpu_that_steps() {
     }
     assert_eq!(go(&mut replay, Move::ReverseStep(0)), (2, Why::Breakpoint));
     assert_eq!(go(&mut replay, Move::ReverseContinue), (1, Why::Trap));
-    assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Interrupted), "they were taken out for good");
+    assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Trap), "they were taken out for good");
+}
+
+#[test]
+fn the_hit_at_the_end_of_a_step_is_told_again_to_whom_goes_on_without_a_look() {
+    let mut replay = replayed();
+    assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Trap), "the end of the step");
+    assert!(replay.set(Breakpoint::Software(0x200)).unwrap());
+    assert_eq!(go(&mut replay, Move::Continue), (2, Why::Breakpoint), "and a stop of its own");
+    assert_eq!(replay.halted().note, None, "which was announced already");
+    assert!(replay.clear(Breakpoint::Software(0x200)).unwrap());
+    replay.left().unwrap();
+    assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Trap));
+    assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Interrupted), "a step of several steps");
+    replay.left().unwrap();
+    assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Trap));
+    replay.told();
+    assert_eq!(go(&mut replay, Move::Continue), (3, Why::Trap), "the user has seen it");
 }
 
 #[test]

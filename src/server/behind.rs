@@ -64,6 +64,10 @@ pub trait Behind {
     /// As [`Behind::registers`].
     fn resume(&mut self, how: Move) -> Result<()>;
 
+    /// The client asks which CPUs there are. GDB does that when it tells its user of a stop, and not at those that are its own
+    /// business, as the ends of most steps.
+    fn told(&mut self) {}
+
     /// Waits for a stop, for no longer than this.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ pub(super) fn console(text: &str) -> Vec<u8> {
 }
 
 /// The program counter, of all registers.
-pub(super) fn program_counter(registers: &[u8]) -> Option<u64> {
+pub fn program_counter(registers: &[u8]) -> Option<u64> {
     let bytes = registers.get(RIP..RIP + 8)?;
     bytes.try_into().ok().map(u64::from_le_bytes)
 }

@@ -24,7 +24,7 @@ use crate::server::{Address, Client, Halt, Left, Server, Why};
 pub fn open(order: &Order<'_>, listen: &Address, size: Option<Size>, term: &str) -> Result<(Shell, Debuggers)> {
     // Before the guest boots: an address that is taken is told at once.
     let server = Server::listen(listen)?;
-    let admit = |guest: &Guest, kernel: &KernelBuild, journal: &mut Journal<'_>| {
+    let admit = |guest: &mut Guest, kernel: &KernelBuild, journal: &mut Journal<'_>| {
         Debuggers::admit(order, server, guest, kernel, journal)
     };
     let (mut shell, debuggers) = Shell::open_to(order, size, term, admit)?;
@@ -49,14 +49,15 @@ impl Debuggers {
     fn admit(
         order: &Order<'_>,
         server: Server,
-        guest: &Guest,
+        guest: &mut Guest,
         kernel: &KernelBuild,
         journal: &mut Journal<'_>,
     ) -> Result<Debuggers> {
         let at = if order.early { "it stands before its first instruction" } else { "it runs" };
         let address = server.address().to_string();
         order.events.fact("debug", format!("{at}; debuggers may come and go at {address}"));
-        handover::write(order, &Handover { address, at, hit: None, kernel }, journal)?;
+        let hardware = guest.uses_kvm()?;
+        handover::write(order, &Handover { address, at, hit: None, kernel, hardware }, journal)?;
         let end = Cancel::default();
         let host = Host {
             server,

@@ -145,7 +145,9 @@ fn serve(
         stub.only_look();
     }
     let server = Server::listen(&Address::ANY)?;
-    handover::write(order, &Handover { address: server.address().to_string(), at, hit, kernel }, journal)?;
+    // Under KVM one in code that is not mapped yet is refused.
+    let hardware = guest.uses_kvm()?;
+    handover::write(order, &Handover { address: server.address().to_string(), at, hit, kernel, hardware }, journal)?;
     loop {
         let Some(client) = server.client_within(TICK, order.cancel)? else {
             if stub.check().is_err() {

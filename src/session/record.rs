@@ -56,6 +56,7 @@ impl Recorder {
                 release: kernel.release.clone(),
                 build_id: kernel.build_id.clone(),
                 vmlinux: kernel.vmlinux.to_string_lossy().into_owned(),
+                source: kernel.source_tree.as_ref().map(|tree| tree.to_string_lossy().into_owned()),
             },
             memory: u64::from(spec.memory.mebibytes) << 20,
             cpus,

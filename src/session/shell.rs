@@ -69,7 +69,7 @@ impl Shell {
         order: &Order<'_>,
         size: Option<Size>,
         term: &str,
-        admit: impl FnOnce(&Guest, &KernelBuild, &mut Journal<'_>) -> Result<T>,
+        admit: impl FnOnce(&mut Guest, &KernelBuild, &mut Journal<'_>) -> Result<T>,
     ) -> Result<(Shell, T)> {
         let mut journal = Journal::new(order);
         let packages = image::obtain_packages(order)?;
@@ -83,12 +83,12 @@ impl Shell {
             setup::run(order, &kernel, &mut boot.guest, journal)
         };
         let admitted = if order.early {
-            let admitted = admit(&boot.guest, &kernel, &mut journal)?;
+            let admitted = admit(&mut boot.guest, &kernel, &mut journal)?;
             up(&mut boot, &mut journal)?;
             admitted
         } else {
             up(&mut boot, &mut journal)?;
-            admit(&boot.guest, &kernel, &mut journal)?
+            admit(&mut boot.guest, &kernel, &mut journal)?
         };
         let mut guest = boot.guest;
         let terminal = guest.take_terminal().ok_or_else(|| Error::guest("the guest has no terminal"))?;

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
 pub(crate) mod builds;
+pub(crate) mod dap;
 pub(crate) mod equal;
 pub(crate) mod kernel;
 pub(crate) mod obtain;
@@ -217,8 +218,8 @@ impl Place {
         self.surround(command)
     }
 
-    /// Gives a command what surrounds kdbg here.
-    fn surround(&self, mut command: Command) -> Command {
+    /// Gives a command what surrounds kdbg here, so that it counts among this place's processes.
+    pub(crate) fn surround(&self, mut command: Command) -> Command {
         let private = self.path().join("private");
         command.current_dir(self.path()).env("PATH", &self.path);
         command.env("XDG_RUNTIME_DIR", &private).env("TMPDIR", &private);

@@ -1,6 +1,9 @@
 //! `cargo xtask setup`: from a fresh clone to a machine on which every test can run.
 //!
-//! Knows no package: what is needed is kdbg's own table ([`kdbg::host::needs`]). Running this is the consent to install.
+//! Knows no package: what is needed is kdbg's own table ([`kdbg::host::needs`]), and what the tests' [`adapter`] wants.
+//! Running this is the consent to install.
+
+mod adapter;
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +21,8 @@ use crate::process::{cargo, run};
 /// The recipe whose kernel the tests boot.
 const RECIPE: &str = "recipes/tcp-reset.yaml";
 
-/// Installs what is missing, builds kdbg, builds the kernel of [`RECIPE`]. Does nothing that is already done.
+/// Installs what is missing, builds kdbg, gets the tests' debug adapter, builds the kernel of [`RECIPE`]. Does nothing that
+/// is already done.
 ///
 /// # Errors
 /// kdbg does not compile, a package cannot be installed, or the kernel does not build.
@@ -28,6 +32,9 @@ pub(crate) fn setup(root: &Path, cancel: &Cancel) -> Result<()> {
     let kdbg = std::env::current_exe().or_host("find this program")?.with_file_name("kdbg");
     kdbg::process::set_supervisor(kdbg.clone());
     install(root, cancel)?;
+    if let Some(target) = kdbg.parent().and_then(Path::parent) {
+        adapter::install(root, target)?;
+    }
     // As a program of its own, so that what CI sees is what a user sees.
     let mut build = Command::new(kdbg);
     build.args(["build", RECIPE]).current_dir(root);
@@ -36,7 +43,8 @@ pub(crate) fn setup(root: &Path, cancel: &Cancel) -> Result<()> {
 
 fn install(root: &Path, cancel: &Cancel) -> Result<()> {
     let loaded = recipe::load(&root.join(RECIPE))?;
-    let needs = needs_for(&Purpose::ALL, &loaded.recipe.kernel.version);
+    let mut needs = needs_for(&Purpose::ALL, &loaded.recipe.kernel.version);
+    needs.extend(adapter::needs());
     let (events, screen) = ui::start(ui::Mode::detect(false));
     let installed = check::ensure(&needs, true, &System::here(Cache::place()?), &events, cancel);
     screen.finish();

@@ -9,7 +9,7 @@ use super::{Finding, Tree};
 /// not know each other. A new room gets its place here, as low as it can stand.
 const FLOORS: &[&[&str]] = &[
     &["error", "spelling", "digest", "builtin"],
-    &["recipe", "layout"],
+    &["recipe", "layout", "vscode"],
     &["report", "decode"],
     &["event", "memory", "unwind"],
     &["process", "store", "server"],
@@ -82,6 +82,7 @@ const PURE: &[&str] = &[
     "server::description",
     "server::packets",
     "spelling",
+    "vscode::configuration",
 ];
 
 /// What a pure module does not name.
