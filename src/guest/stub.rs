@@ -194,6 +194,12 @@ impl Stub {
         self.ask(&format!("Hg{:x}", cpu.unwrap_or(0) + 1)).map(drop)
     }
 
+    /// Whether a breakpoint is set where the CPU stands. GDB steps off one before it continues, with that taken out.
+    fn stands_at_a_breakpoint(&mut self) -> Result<bool> {
+        let pc = self.pc(self.halt.cpu)?;
+        Ok([Breakpoint::Software(pc), Breakpoint::Hardware(pc)].iter().any(|at| self.set.contains(&place(*at))))
+    }
+
     /// Begins a step of a CPU.
     fn begin(&mut self, step: Step) -> Result<()> {
         self.send(&format!("vCont;s:{:x}", step.cpu + 1))?;
@@ -298,6 +304,11 @@ impl Behind for Stub {
             return Ok(());
         }
         match how {
+            // A CPU stops there before it executes anything; the others, and time, would go on meanwhile.
+            Move::Continue if self.stands_at_a_breakpoint()? => {
+                self.halt.why = Why::Trap;
+                return Ok(());
+            }
             Move::Continue => self.send("vCont;c")?,
             Move::Step(cpu) => {
                 let from = self.pc(cpu)?;

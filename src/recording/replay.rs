@@ -91,6 +91,11 @@ impl Replay {
         Halt { why, note: Some(note), ..self.halt.clone() }
     }
 
+    /// Whether the hit where it stands is one of this CPU. GDB ends itself where a step over a breakpoint is answered by another one.
+    fn is_at_hit_of(&self, cpu: u32) -> bool {
+        self.recording.hits.get(self.at).is_some_and(|hit| hit.cpu == cpu)
+    }
+
     fn all_registers(&self, cpu: u32) -> Option<&Vec<u8>> {
         let recorded = || self.recording.hits.get(self.at)?.registers.get(cpu as usize);
         self.registers.get(&(self.at, cpu)).or_else(recorded)
@@ -252,10 +257,12 @@ impl Behind for Replay {
         // Of a hit that is still to be told it was said already which one it is.
         let here = self.untold.take() == Some(forwards);
         let halt = match stepped {
-            Some(_) if here => self.stand_at(self.at, Why::Interrupted),
+            Some(cpu) if here && self.is_at_hit_of(cpu) => self.stand_at(self.at, Why::Interrupted),
             Some(cpu) => self.step(forwards, cpu),
             None => {
                 self.lifted.clear();
+                // A CPU stops there before it executes anything. GDB steps off one first.
+                let here = here || forwards && self.pc(self.halt.cpu).is_some_and(|pc| self.breakpoints.contains(&pc));
                 let halt = if here { Some(self.stand_at(self.at, Why::Trap)) } else { self.go(forwards, Why::Trap) };
                 halt.unwrap_or_else(|| self.end(forwards))
             }
@@ -266,7 +273,7 @@ impl Behind for Replay {
 
     fn told(&mut self) {
         // It would have been told of another CPU.
-        if self.recording.hits.get(self.at).is_some_and(|hit| hit.cpu == self.halt.cpu) {
+        if self.is_at_hit_of(self.halt.cpu) {
             self.untold = None;
         }
     }

@@ -255,6 +255,7 @@ fn the_hit_at_the_end_of_a_step_is_told_again_to_whom_goes_on_without_a_look() {
     assert!(replay.set(Breakpoint::Software(0x200)).unwrap());
     assert_eq!(go(&mut replay, Move::Continue), (2, Why::Breakpoint), "and a stop of its own");
     assert_eq!(replay.halted().note, None, "which was announced already");
+    assert_eq!(go(&mut replay, Move::Continue), (2, Why::Breakpoint), "as whoever does not step off one");
     assert!(replay.clear(Breakpoint::Software(0x200)).unwrap());
     replay.left().unwrap();
     assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Trap));
@@ -263,6 +264,11 @@ fn the_hit_at_the_end_of_a_step_is_told_again_to_whom_goes_on_without_a_look() {
     assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Trap));
     replay.told();
     assert_eq!(go(&mut replay, Move::Continue), (3, Why::Trap), "the user has seen it");
+    assert_eq!(go(&mut replay, Move::ReverseContinue), (2, Why::Trap));
+    for _ in 0..2 {
+        go(&mut replay, Move::Step(0));
+        assert_eq!(replay.halted().cpu, 0, "a step ends with its own CPU, whose hit it is");
+    }
 }
 
 #[test]

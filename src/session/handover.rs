@@ -18,6 +18,15 @@ pub const HELD: &str = "held.json";
 /// The name of its configurations in VS Code.
 const NAME: &str = "kdbg: the held guest";
 
+/// Where GDB attaches at the first instruction of a function, it shows the functions that are inlined there as frames; where it has
+/// stopped at a breakpoint of its own, it does not. So it is given one there, and told to go on: it stops before anything runs.
+const STOP_IN: &str = "python
+if gdb.selected_frame().name() != 'FUNCTION':
+    gdb.Breakpoint('*$pc', internal=True, temporary=True).silent = True
+    gdb.execute('with confirm off -- jump *$pc', to_string=True)
+    gdb.execute('frame')
+end";
+
 /// A guest that is held.
 #[derive(Debug)]
 pub(super) struct Handover<'a> {
@@ -47,7 +56,8 @@ pub struct Held {
 /// Writes all three and says how to attach.
 pub(super) fn write(order: &Order<'_>, handover: &Handover<'_>, journal: &mut Journal<'_>) -> Result<()> {
     let script = absolute(&order.run_dir.file(SCRIPT));
-    order.run_dir.write(SCRIPT, &handover.script())?;
+    let function = handover.hit.and_then(|hit| journal.function_of(hit));
+    order.run_dir.write(SCRIPT, &handover.script(function))?;
     let launch = handover.launch();
     let events = order.events;
     events.fact("gdb", format!("gdb -x {}", script.display()));
@@ -74,12 +84,13 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 impl Handover<'_> {
-    /// A script that has gdb load the symbols, find the source, and attach.
-    fn script(&self) -> String {
+    /// A script that has gdb load the symbols, find the source, and attach; and show the function of the hit.
+    fn script(&self, function: Option<&str>) -> String {
         let head = format!("# Attaches gdb to kdbg's guest ({}).\n", self.at);
         let attach = [format!("file {}", self.kernel.vmlinux.display())];
         let target = format!("target remote {}", self.address);
-        let lines = attach.into_iter().chain(self.commands()).chain([target]);
+        let shown = function.map(|function| STOP_IN.replace("FUNCTION", function));
+        let lines = attach.into_iter().chain(self.commands()).chain([target]).chain(shown);
         lines.fold(head, |text, line| text + &line + "\n")
     }
 

@@ -184,6 +184,12 @@ impl<'a> Journal<'a> {
         self.report.hits.len() as u64 + 1
     }
 
+    /// The function that a hit is in, if it is none that is inlined.
+    pub(crate) fn function_of(&self, hit: u64) -> Option<&str> {
+        let hit = self.report.hits.iter().find(|each| each.index == hit)?;
+        hit.frames.first().filter(|frame| !frame.inlined).map(|frame| frame.symbol.as_str())
+    }
+
     pub(crate) fn hits_of(&self, probe: usize) -> u64 {
         self.report.probes.get(probe).map_or(0, |probe| probe.hits)
     }
