@@ -33,6 +33,10 @@ pub enum Verb {
     Debug(DebugArgs),
     /// Serve a run that was recorded to gdb: its hits are the stops, forwards and backwards.
     Replay(ReplayArgs),
+    /// Write a hit of a run that was recorded as a core for crash, drgn and gdb.
+    Export(ExportArgs),
+    /// Put a run that was recorded into one file that replays on another machine.
+    Pack(PackArgs),
     /// Check, list recipes.
     #[command(subcommand)]
     Recipe(RecipeVerb),
@@ -175,7 +179,7 @@ pub struct DebugArgs {
 /// `kdbg replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// A run directory with a recording, or its recording.kdbg.
+    /// A run directory with a recording, its recording.kdbg, or what `kdbg pack` has made of it.
     pub run: PathBuf,
     /// Listen on this port of the loopback, like 1234 or 127.0.0.1:1234; one that is free if this is left out.
     #[arg(long, value_name = "ADDR")]
@@ -183,6 +187,35 @@ pub struct ReplayArgs {
     /// Listen on a Unix socket that is made here.
     #[arg(long, value_name = "PATH", conflicts_with = "listen")]
     pub socket: Option<PathBuf>,
+}
+
+/// `kdbg export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A run directory with a recording, or its recording.kdbg.
+    pub run: PathBuf,
+    /// Which hit, by its number in the report.
+    #[arg(long, value_name = "N")]
+    pub hit: u64,
+    /// As a core of the kernel (ELF), the one format that there is.
+    #[arg(long, required = true)]
+    pub vmcore: bool,
+    /// Write it here instead of to hit-N.vmcore beside the recording.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `kdbg pack`.
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    /// A run directory with a recording.
+    pub run: PathBuf,
+    /// Leave vmlinux out: who replays it needs one with the same build-id.
+    #[arg(long)]
+    pub thin: bool,
+    /// Write it here instead of to RECIPE-TIME.kdbgpack in this folder.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `kdbg recipe`.

@@ -7,8 +7,11 @@ pub mod debug;
 pub mod diff;
 pub mod doctor;
 mod explain;
+pub mod export;
 mod matrix;
+pub mod pack;
 pub mod recipe;
+mod recorded;
 pub mod replay;
 pub mod run;
 pub mod shell;
@@ -60,6 +63,8 @@ pub fn dispatch(verb: Verb, cancel: &Cancel) -> Result<ExitCode> {
         Verb::Shell(args) => shell::shell(&args, cancel),
         Verb::Debug(args) => debug::debug(&args, cancel),
         Verb::Replay(args) => replay::replay(&args, cancel),
+        Verb::Export(args) => export::export(&args).map(|()| ExitCode::SUCCESS),
+        Verb::Pack(args) => pack::pack(&args).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::Check { files }) => recipe::check(&files).map(|()| ExitCode::SUCCESS),
         Verb::Recipe(RecipeVerb::List { folder }) => recipe::list(&folder).map(|()| ExitCode::SUCCESS),
         Verb::Cache(CacheVerb::List { json }) => cache::list(json).map(|()| ExitCode::SUCCESS),

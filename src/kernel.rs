@@ -20,6 +20,7 @@ mod package;
 pub mod request;
 mod shown;
 pub mod source;
+pub mod vmlinux;
 
 use std::path::{Path, PathBuf};
 

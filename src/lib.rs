@@ -30,6 +30,7 @@
 //! | [`package`] | Debian's packages, downloaded and unpacked without installing them |
 //! | [`host`] | what this machine has and lacks, and how that is installed |
 //! | [`recording`] | all registers and the whole memory at each hit, in one file; what a debugger sees of it |
+//! | [`pack`] | a run in one file, written and read |
 //! | [`store`] | the cache with its locks and staging; the directory of a run |
 //! | [`process`] | every child: supervised, in a group of its own, ended for sure |
 //! | [`server`] | what GDB attaches to: one client, and a seam behind which something can be debugged |
@@ -77,6 +78,7 @@ pub mod host;
 pub mod kernel;
 pub mod layout;
 pub mod memory;
+pub mod pack;
 pub mod package;
 pub mod process;
 pub mod recipe;

@@ -95,6 +95,13 @@ pub fn offset(address: u64, count: u64, size: u64) -> Option<u64> {
     }
 }
 
+/// The physical addresses at which a memory of this size is, in order; each range is in one piece in its file.
+pub fn ranges(size: u64) -> Vec<Range<u64>> {
+    let low = if size >= ALL_LOW { LOW } else { size };
+    let ranges = [0..low.min(LEGACY.start), LEGACY.end..low, HIGH..HIGH + (size - low)];
+    ranges.into_iter().filter(|range| !range.is_empty()).collect()
+}
+
 /// The memory as a CPU sees it at one stop, a program's included. What was read once is not read again: it must not outlive
 /// the stop, nor a change that kdbg itself makes.
 ///
@@ -167,6 +174,19 @@ mod tests {
         assert_eq!(offset(0x9_fff8, 8, small), Some(0x9_fff8));
         assert_eq!(offset(0x9_fff9, 8, small), None);
         assert_eq!(offset(0x10_0000, 8, small), Some(0x10_0000));
+    }
+
+    #[test]
+    fn ranges_are_what_has_an_offset() {
+        for size in [0x8_0000, 256 << 20, ALL_LOW - 4096, 3 << 30] {
+            let ranges = ranges(size);
+            let there: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+            assert_eq!(there, if size < LEGACY.end { size } else { size - (LEGACY.end - LEGACY.start) }, "{size:x}");
+            for range in ranges {
+                assert!(offset(range.start, range.end - range.start, size).is_some(), "{range:x?} of {size:x}");
+                assert_eq!(offset(range.end, 1, size), None, "{range:x?} of {size:x}");
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! [`Writer`] appends a hit before the guest runs on: the pages that have changed since the one before. [`Recording`] is the
 //! file read again, as far as it is whole, and [`Replay`] stands behind the [server](crate::server) with it: each hit is
-//! a stop.
+//! a stop. [`vmcore`] writes a hit as a core.
 
 mod chunk;
 mod contents;
@@ -12,6 +12,7 @@ mod read;
 mod replay;
 #[cfg(test)]
 mod tests;
+pub mod vmcore;
 mod write;
 
 pub use format::{Head, KernelOf, Stop};

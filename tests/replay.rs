@@ -7,18 +7,16 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use support::offline::{LIMIT, gdb_on_replay, recorded, vmlinux};
 use support::plain::{Comparison, RECIPE, STOPS, VALUES, script};
 use support::printed::looks;
 use support::{Place, obtain, recipe, slot};
 
-/// How long a run, or a GDB, may take.
-const LIMIT: Duration = Duration::from_secs(180);
 /// The most that a hit may add to a recording, in bytes.
 const MOST: u64 = 3 << 20;
 
@@ -31,38 +29,6 @@ probes: [{ name: rst, at: tcp_v4_send_reset, limit: 10 }]
 trigger:
   - { name: hits, run: for each in 1 2 3 4 5 6 7 8 9 10; do nc 127.0.0.1 9 < /dev/null; done, exit: 1, timeout: 60s }
 ";
-
-/// Has a plain GDB do this with a recording. Gives what it has said.
-fn gdb(place: &Place, run: &Path, vmlinux: &str, commands: &str) -> String {
-    let replaying = place.kdbg(&["replay", run.to_str().unwrap()]);
-    let line = replaying.wait_for_line();
-    let target = line.split('\'').nth(3).unwrap().replace("target remote ", "");
-    assert!(target.starts_with("127.0.0.1:") && line.starts_with(&format!("gdb '{vmlinux}'")), "{line}");
-    let script = place.file("commands.gdb", &commands.replace("SOCKET", &target));
-    let mut gdb = Command::new("timeout");
-    gdb.current_dir(place.path());
-    gdb.arg(LIMIT.as_secs().to_string()).args(["gdb", "-nx", "-batch", "-iex", "set auto-load off"]);
-    gdb.args(["-iex", "set debuginfod enabled off", "-x", script.to_str().unwrap(), vmlinux]);
-    let output = gdb.output().unwrap();
-    replaying.signal(Signal::INT);
-    replaying.wait().assert_code(130);
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-/// Runs this recipe's text, recorded. Gives the report and the recording.
-fn recorded(place: &Place, text: &str, more: &[&str]) -> (Value, PathBuf) {
-    let recipe = place.file("test.yaml", text);
-    let out = place.out();
-    let line = ["run", recipe.to_str().unwrap(), "--out", out.to_str().unwrap(), "--accel", "tcg", "--json"];
-    let report = place.kdbg(&[&line, more].concat()).wait_within(LIMIT).assert_passed();
-    let recording = out.join("recording.kdbg");
-    assert_eq!((report["files"]["recording"].as_str(), recording.is_file()), (Some("recording.kdbg"), true));
-    (report, recording)
-}
-
-fn vmlinux(report: &Value) -> &str {
-    report["kernel"]["vmlinux"].as_str().unwrap()
-}
 
 /// A loop over this many hits: at the last one it is told to stay.
 fn hits(count: usize) -> String {
@@ -80,7 +46,7 @@ fn all_values_come_back(recipe: &str, kernel: &str, more: &[&str]) {
     let _slot = slot();
     let (report, _) = recorded(&place, recipe, &[&["--kernel", kernel, "--record"], more].concat());
     let count = report["hits"].as_array().unwrap().len();
-    let said = gdb(&place, &place.out(), vmlinux(&report), &script(&hits(count)));
+    let said = gdb_on_replay(&place, &place.out(), vmlinux(&report), &script(&hits(count)));
     let all = Comparison::of(&report, &looks(&said));
     assert!(all.differences.is_empty(), "{} of {all:#?}", all.differences.len());
     assert!(all.stops >= STOPS && all.values >= VALUES, "{all:?}");
@@ -121,7 +87,7 @@ fn the_kernels_own_scripts_read_a_recording() {
          p $lx_current().comm\nlx-mounts\n",
         scripts.display()
     );
-    let said = gdb(&place, &place.out(), vmlinux(&report), &commands);
+    let said = gdb_on_replay(&place, &place.out(), vmlinux(&report), &commands);
     let task = format!("$1 = {}, ", report["hits"][0]["task"]["comm"]);
     let release = report["kernel"]["release"].as_str().unwrap();
     for words in
@@ -148,7 +114,7 @@ fn a_debugger_walks_the_hits_of_two_cpus_forwards_and_backwards() {
         format!("reverse-continue{again}").repeat(9),
         "set var jiffies_64 = 7\np jiffies_64\nmonitor info version\n"
     );
-    let said = gdb(&place, &place.out(), vmlinux(&report), &commands);
+    let said = gdb_on_replay(&place, &place.out(), vmlinux(&report), &commands);
     let seen: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("= ")).collect();
     let told = |hit: &Value| format!("{} {}", hit["jiffies"], hit["cpu"].as_u64().unwrap() + 1);
     let there: Vec<String> = hits.iter().map(told).collect();
@@ -178,7 +144,7 @@ fn recordings_that_are_cut_off_or_damaged_say_so() {
         recorded(&place, &recipe(&[support::HIT, support::HIT.replace("hit", "more").as_str()]), &["--record"]);
     let bytes = fs::read(&recording).unwrap();
     fs::write(&recording, &bytes[..bytes.len() - 1]).unwrap();
-    let said = gdb(&place, &recording, vmlinux(&report), "target remote SOCKET\ncontinue\nbt 1\n");
+    let said = gdb_on_replay(&place, &recording, vmlinux(&report), "target remote SOCKET\ncontinue\nbt 1\n");
     assert!(said.contains("hit 1 is the last of this recording") && said.contains("tcp_v4_send_reset"), "{said}");
     let socket = place.path().join("gdb.socket");
     let replaying = place.kdbg(&["replay", recording.to_str().unwrap(), "--socket", socket.to_str().unwrap()]);
@@ -237,7 +203,7 @@ fn a_hit_is_answered_as_quickly_as_by_the_live_guest() {
     let place = Place::new();
     let (report, _) = recorded(&place, &recipe(&[support::HIT]), &["--record"]);
     let begun = Instant::now();
-    let said = gdb(&place, &place.out(), vmlinux(&report), "target remote SOCKET\nbt full\n");
+    let said = gdb_on_replay(&place, &place.out(), vmlinux(&report), "target remote SOCKET\nbt full\n");
     assert!(said.contains("tcp_v4_send_reset") && said.contains("__sys_connect"), "{said}");
     // With GDB's start and its reading of the symbols.
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());

@@ -171,6 +171,7 @@ fn files(run_dir: &RunDir) -> BTreeMap<String, String> {
         "packets.pcapng",
         recording::FILE,
         "kdbg.lock.yaml",
+        "recipe.yaml",
     ];
     let fetched = std::fs::read_dir(run_dir.file("files")).into_iter().flatten().flatten();
     let fetched = fetched.map(|entry| format!("files/{}", entry.file_name().to_string_lossy()));

@@ -16,6 +16,10 @@ use crate::layout::{Field, Kind, Layouts, Wanted};
 /// # Errors
 /// The file cannot be read, or is not ELF with DWARF.
 pub(super) fn read(file: &Path, units: &[&str], wanted: &[Wanted], enums: &[&str]) -> Result<Layouts> {
+    with_dwarf(file, |dwarf| of(dwarf, units, wanted, enums))
+}
+
+fn with_dwarf<T>(file: &Path, read: impl FnOnce(&Dwarf<'_>) -> gimli::Result<T>) -> Result<T> {
     let data = fs::read(file).or_host(format!("read {}", file.display()))?;
     let wrong = |why: String| Error::kernel(format!("{}: its debug information cannot be read: {why}", file.display()));
     let elf = object::File::parse(&*data).map_err(|error| wrong(error.to_string()))?;
@@ -25,11 +29,31 @@ pub(super) fn read(file: &Path, units: &[&str], wanted: &[Wanted], enums: &[&str
     };
     let sections = gimli::DwarfSections::load(section).map_err(|error| wrong(error.to_string()))?;
     let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
-    of(&dwarf, units, wanted, enums).map_err(|error| wrong(error.to_string()))
+    read(&dwarf).map_err(|error| wrong(error.to_string()))
 }
 
-fn of<'a>(dwarf: &'a Dwarf<'a>, units: &[&str], wanted: &[Wanted], enums: &[&str]) -> gimli::Result<Layouts> {
-    let mut found: BTreeMap<usize, Unit<'a>> = BTreeMap::new();
+/// What the debug information in `file` calls the folder of the kernel's source: where `init/main.c` is.
+///
+/// # Errors
+/// As [`read`].
+pub fn tree(file: &Path) -> Result<Option<String>> {
+    with_dwarf(file, |dwarf| {
+        let mut headers = dwarf.units();
+        while let Some(header) = headers.next()? {
+            let unit = dwarf.unit(header)?;
+            let text =
+                |part: Option<Slice<'_>>| part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
+            let path = Path::new(&text(unit.comp_dir)).join(text(unit.name));
+            if let Some(tree) = path.to_str().and_then(|path| path.strip_suffix("/init/main.c")) {
+                return Ok(Some(tree.to_string()).filter(|tree| tree.starts_with('/')));
+            }
+        }
+        Ok(None)
+    })
+}
+
+fn of(dwarf: &Dwarf<'_>, units: &[&str], wanted: &[Wanted], enums: &[&str]) -> gimli::Result<Layouts> {
+    let mut found: BTreeMap<usize, Unit<'_>> = BTreeMap::new();
     let mut headers = dwarf.units();
     while let Some(header) = headers.next()? {
         let unit = dwarf.unit(header)?;

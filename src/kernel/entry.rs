@@ -91,7 +91,8 @@ impl Entry {
         Self::read(folder).map_err(Missing::Damaged)
     }
 
-    fn read(folder: &Path) -> Result<Entry, String> {
+    /// What an entry says of itself, whole or not.
+    pub(super) fn read(folder: &Path) -> Result<Entry, String> {
         let text =
             fs::read_to_string(folder.join(FACTS)).map_err(|error| format!("{FACTS} cannot be read: {error}"))?;
         serde_json::from_str(&text).map_err(|error| format!("{FACTS} is not understood: {error}"))

@@ -4,6 +4,10 @@
 //! What an entry permits does not matter to one who only looks. So this walk comes to what QEMU's own does for its GDB stub
 //! (`x86_cpu_get_phys_page_attrs_debug` in target/i386/helper.c).
 
+mod runs;
+
+pub use runs::Run;
+
 /// The smallest page, in bytes.
 pub const PAGE: u64 = 4096;
 

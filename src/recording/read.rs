@@ -8,6 +8,8 @@ use super::contents::Contents;
 use super::format::{BaseIndex, Head, HitIndex, PAGE_SIZE, Stop, unpack};
 use crate::error::{Error, IoContext, Result};
 use crate::memory::offset;
+use crate::memory::paging::Tables;
+use crate::server::description;
 
 /// What mends a recording that cannot be read.
 const AGAIN: &str = "record it again: `kdbg run RECIPE --record`";
@@ -52,6 +54,34 @@ impl Recording {
             into = rest;
         }
         true
+    }
+
+    /// The pages of the memory's file that are not all zeros at a hit, in order.
+    pub(super) fn filled(&self, hit: usize) -> impl Iterator<Item = u32> {
+        self.pages.keys().copied().filter(move |page| self.content(hit, *page) != 0)
+    }
+
+    /// Copies a page of the memory's file, as it was at a hit.
+    ///
+    /// # Errors
+    /// The file is damaged there.
+    pub(super) fn page(&mut self, hit: usize, page: u32, into: &mut [u8; PAGE_SIZE]) -> std::io::Result<()> {
+        self.contents.read(&self.bytes, self.content(hit, page), 0, into)
+    }
+
+    /// What a CPU reads at a hit, through its page tables; none where something is not mapped.
+    pub(super) fn seen(&mut self, hit: usize, cpu: u32, address: u64, size: u64) -> Option<Vec<u8>> {
+        self.tables(hit, cpu)?.read(address, size, &mut |address, into| self.read(hit, address, into))
+    }
+
+    /// The page tables of a CPU at a hit.
+    pub(super) fn tables(&self, hit: usize, cpu: u32) -> Option<Tables> {
+        Some(Tables::of(self.register(hit, cpu, "cr3")?, self.register(hit, cpu, "cr4")?))
+    }
+
+    /// A register of a CPU at a hit, by QEMU's name.
+    pub fn register(&self, hit: usize, cpu: u32, name: &str) -> Option<u64> {
+        description::value(&self.head.description, self.hits.get(hit)?.registers.get(cpu as usize)?, name)
     }
 
     fn content(&self, hit: usize, page: u32) -> u32 {

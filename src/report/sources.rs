@@ -48,12 +48,12 @@ impl KernelTree {
     }
 
     fn read(&self, file: &str) -> Lines {
-        let text = read_bounded(&self.locate(file)?).ok()?;
+        let text = read_bounded(&self.path(file)?).ok()?;
         Some(text.lines().map(str::to_owned).collect())
     }
 
     /// Where `file` is, if that is inside the tree.
-    fn locate(&self, file: &str) -> Option<PathBuf> {
+    pub fn path(&self, file: &str) -> Option<PathBuf> {
         let inside = Path::new(file).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let path = self.root.join(file).canonicalize().ok()?;
         (inside && path.starts_with(self.root.canonicalize().ok()?) && path.is_file()).then_some(path)

@@ -1,4 +1,5 @@
-//! `kdbg.lock.yaml`: everything that went into a run, resolved, so that two runs can be compared and one repeated.
+//! `kdbg.lock.yaml`: everything that went into a run, resolved, so that two runs can be compared and one repeated; and the recipe
+//! as it was.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,8 @@ use crate::report::model::MachineInfo;
 
 /// The file's name in the run directory.
 pub(super) const FILE: &str = "kdbg.lock.yaml";
+/// The recipe's, likewise.
+const RECIPE: &str = "recipe.yaml";
 
 #[derive(Serialize)]
 struct Inputs<'a> {
@@ -60,10 +63,10 @@ struct Image<'a> {
     packages: BTreeMap<String, String>,
 }
 
-/// Writes the file.
+/// Writes both files.
 ///
 /// # Errors
-/// It cannot be written.
+/// One cannot be written.
 pub(super) fn write(order: &Order<'_>, parts: Parts<'_>, machine: &MachineInfo) -> Result<()> {
     let kernel = parts.kernel;
     let recipe = &order.loaded.recipe;
@@ -114,5 +117,6 @@ pub(super) fn write(order: &Order<'_>, parts: Parts<'_>, machine: &MachineInfo) 
         machine,
     };
     let text = serde_yaml::to_string(&inputs).map_err(|error| Error::host(error.to_string()))?;
+    order.run_dir.write(RECIPE, &order.loaded.text)?;
     std::fs::write(order.run_dir.file(FILE), text).or_host(format!("write {FILE}"))
 }

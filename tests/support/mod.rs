@@ -10,6 +10,7 @@ pub(crate) mod dap;
 pub(crate) mod equal;
 pub(crate) mod kernel;
 pub(crate) mod obtain;
+pub(crate) mod offline;
 pub(crate) mod packets;
 pub(crate) mod plain;
 pub(crate) mod printed;

@@ -33,13 +33,14 @@ probes:
   - { name: opened, at: do_sys_openat2, limit: 1 }
   - { name: ended, at: do_exit, limit: 1 }
 trigger:
-  - { name: a closed port, run: for each in 1 2 3 4 5; do nc 127.0.0.1 9 < /dev/null; done, exit: 1 }
+  - { name: a closed port, run: for each in 1 2 3 4 5; do nc 127.0.0.1 9 < /dev/null; done, exit: 1, timeout: 60s }
   - name: a line to a server
+    timeout: 60s
     run: |
       nc -l -p 8080 > /tmp/line &
       until netstat -ltn | grep -q :8080; do sleep 0.05; done
       echo hello | nc 127.0.0.1 8080
-  - { name: a closed UDP port, run: nslookup kernel.org 127.0.0.1, exit: 1 }
+  - { name: a closed UDP port, run: nslookup kernel.org 127.0.0.1, exit: 1, timeout: 60s }
 ";
 
 /// How many stops and values of a kernel are compared at least, and how many of the stacks kdbg reads without GDB: those on a

@@ -1,9 +1,10 @@
 //! `cargo xtask setup`: from a fresh clone to a machine on which every test can run.
 //!
-//! Knows no package: what is needed is kdbg's own table ([`kdbg::host::needs`]), and what the tests' [`adapter`] wants.
+//! Knows no package: what is needed is kdbg's own table ([`kdbg::host::needs`]), and what the tests' [`adapter`] and [`openers`] want.
 //! Running this is the consent to install.
 
 mod adapter;
+mod openers;
 
 use std::path::Path;
 use std::process::Command;
@@ -31,7 +32,7 @@ pub(crate) fn setup(root: &Path, cancel: &Cancel) -> Result<()> {
     run(cargo(root, &["build", "--package", "kdbg"]))?;
     let kdbg = std::env::current_exe().or_host("find this program")?.with_file_name("kdbg");
     kdbg::process::set_supervisor(kdbg.clone());
-    install(root, cancel)?;
+    install(root, &kdbg, cancel)?;
     if let Some(target) = kdbg.parent().and_then(Path::parent) {
         adapter::install(root, target)?;
     }
@@ -41,12 +42,16 @@ pub(crate) fn setup(root: &Path, cancel: &Cancel) -> Result<()> {
     run(build)
 }
 
-fn install(root: &Path, cancel: &Cancel) -> Result<()> {
+fn install(root: &Path, kdbg: &Path, cancel: &Cancel) -> Result<()> {
     let loaded = recipe::load(&root.join(RECIPE))?;
     let mut needs = needs_for(&Purpose::ALL, &loaded.recipe.kernel.version);
     needs.extend(adapter::needs());
     let (events, screen) = ui::start(ui::Mode::detect(false));
-    let installed = check::ensure(&needs, true, &System::here(Cache::place()?), &events, cancel);
+    let system = System::here(Cache::place()?);
+    let installed = check::ensure(&needs, true, &system, &events, cancel);
+    // Beside the folder of the profile.
+    let target = kdbg.parent().and_then(Path::parent).unwrap_or(root);
+    let installed = installed.and_then(|()| openers::install(root, target, &system, &events, cancel));
     screen.finish();
     installed
 }

@@ -121,3 +121,38 @@ fn the_last_byte_of_all_is_read_and_there_is_none_behind_it() {
     assert_eq!(machine.bytes(tables, 0xffff_ffff_ffff_fffc, 5), None);
     assert_eq!(machine.bytes(tables, u64::MAX, 1), Some(vec![11]));
 }
+
+#[test]
+fn all_that_is_mapped_comes_in_runs_the_kernels_half_first() {
+    let (mut machine, tables) = machine();
+    let flags = PRESENT | WRITABLE;
+    // A program's pages: two that lie behind each other in both ways, and one that does not.
+    machine.set(0x1000, 0, 0xc000 | flags);
+    machine.set(0xc000, 0, 0xd000 | flags);
+    machine.set(0xd000, 2, 0xe000 | flags);
+    for (index, page) in [(1, 0x30_0000), (2, 0x30_1000), (3, 0x50_0000)] {
+        machine.set(0xe000, index, page | flags | NO_EXECUTE);
+    }
+    // The table of the kernel's first pages a second time, and a table that is its own entry.
+    machine.set(0x3000, 9, 0x4000 | flags);
+    machine.set(0x1000, 300, 0x1000 | flags);
+    let run = |from, to, size| Run { from, to, size };
+    let user = 0x40_0000;
+    let expected = [
+        run(0xffff_8880_0000_5000, 0x5000, PAGE),
+        run(0xffff_8880_0000_6000, 0x9000, PAGE),
+        run(0xffff_8880_0020_0000, 0x20_0000, 0x20_0000),
+        run(0xffff_8880_4000_0000, 0x8000_0000, 0x4000_0000),
+        run(0xffff_ffff_ffff_f000, 0xb000, PAGE),
+        run(user + 0x1000, 0x30_0000, 2 * PAGE),
+        run(user + 0x3000, 0x50_0000, PAGE),
+    ];
+    let runs = tables.runs(&mut |address, into| machine.read(address, into));
+    assert_eq!(runs, expected, "{runs:x?}");
+    // The walk by address says the same.
+    for Run { from, to, size } in runs {
+        assert_eq!(machine.translate(tables, from), Some(to));
+        assert_eq!(machine.translate(tables, from + (size - 1)), Some(to + size - 1));
+    }
+    assert_eq!(machine.translate(tables, tables.nowhere()), None);
+}

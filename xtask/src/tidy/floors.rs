@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["report", "decode"],
     &["event", "memory", "unwind"],
     &["process", "store", "server"],
-    &["package", "recording"],
+    &["package", "recording", "pack"],
     &["host", "kernel", "guest", "gdb"],
     &["session"],
     &["cli", "ui"],

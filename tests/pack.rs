@@ -1,0 +1,122 @@
+//! Runs that are packed, and replayed where nothing else of them is.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use support::offline::{attached, recorded, vmlinux};
+use support::{Place, recipe, slot};
+
+/// A recorded run in a place with a cache of its own, and that run packed in this way. Then the run, the kernel and its
+/// source are gone from where they were.
+fn sent(place: &Place, more: &[&str]) -> (Value, PathBuf) {
+    let (report, _) = recorded(place, &recipe(&[support::HIT]), &["--record"]);
+    let out = place.out();
+    let line = [&["pack", out.to_str().unwrap(), "--output", "sent.kdbgpack"], more].concat();
+    let ended = place.kdbg(&line).wait();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "sent.kdbgpack\n"), "{ended}");
+    fs::remove_dir_all(out).unwrap();
+    fs::remove_dir_all(place.path().join("cache")).unwrap();
+    assert!(!Path::new(vmlinux(&report)).exists());
+    (report, place.path().join("sent.kdbgpack"))
+}
+
+fn refused(place: &Place, line: &[&str], texts: &[&str]) {
+    let ended = place.kdbg(line).wait();
+    assert_eq!(ended.code, Some(2), "{ended}");
+    texts.iter().for_each(|text| assert!(ended.stderr.contains(text), "no `{text}` in {ended}"));
+    let left = place.cached("staging");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_pack_replays_where_nothing_else_of_the_run_is() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    let (report, pack) = sent(&place, &[]);
+    let hit = &report["hits"][0];
+    let said = attached(&place, &pack, "bt\nframe function tcp_v4_send_reset\ninfo source\nlist 1,3\nmonitor hits\n");
+    assert!(said.contains("hit 1 of 1: probe rst") || said.contains("* hit 1  probe rst"), "{said}");
+    for frame in hit["frames"].as_array().unwrap() {
+        assert!(said.contains(frame["symbol"].as_str().unwrap()), "{}: {said}", frame["symbol"]);
+    }
+    // Its source comes out of the pack.
+    let place_of = said.lines().find_map(|line| line.strip_prefix("Located in ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(place_of.contains("/cache/staging/") && place_of.contains("/source/"), "{place_of}");
+    assert!(said.contains("SPDX-License-Identifier"), "{said}");
+    assert!(place.cached("staging").is_empty());
+    place.assert_nothing_left();
+}
+
+#[test]
+fn a_pack_is_an_archive_whose_folder_is_a_run() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    let (report, pack) = sent(&place, &[]);
+    let mut tar = Command::new("tar");
+    let unpacked = tar.arg("xf").arg(&pack).current_dir(place.path()).status();
+    if !unpacked.is_ok_and(|status| status.success()) {
+        return support::skip("this tar does not read zstd");
+    }
+    let run = place.path().join(format!("test-{}", place.out().file_name().unwrap().to_str().unwrap()));
+    let read = |name: &str| fs::read_to_string(run.join(name)).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&read("report.json")).unwrap(), report);
+    assert_eq!(read("recipe.yaml"), recipe(&[support::HIT]));
+    assert!(read("report.md").contains("tcp_v4_send_reset") && read("kdbg.lock.yaml").contains("build_id"));
+    // vmlinux is found beside the recording.
+    let said = attached(&place, &run, "bt\n");
+    assert!(said.contains("tcp_v4_send_reset"), "{said}");
+    refused(&place, &["export", pack.to_str().unwrap(), "--hit", "1", "--vmcore"], &["is a pack", "tar xf"]);
+    let ended = place.kdbg(&["export", run.to_str().unwrap(), "--hit", "1", "--vmcore"]).wait();
+    ended.assert_code(0);
+    assert!(run.join("hit-1.vmcore").is_file() && !ended.stderr.contains("warning"), "{ended}");
+    place.assert_nothing_left();
+}
+
+#[test]
+fn a_thin_pack_finds_its_kernel_or_says_which_one_it_wants() {
+    let _slot = slot();
+    let mut place = Place::with_own_templates();
+    let (report, pack) = sent(&place, &["--thin"]);
+    let id = report["kernel"]["build_id"].as_str().unwrap();
+    assert!(pack.metadata().unwrap().len() < 16 << 20, "{:?}", pack.metadata());
+    let replaying = place.kdbg(&["replay", pack.to_str().unwrap()]);
+    replaying.wait_for_words(&format!("there is no vmlinux with the build-id {id}"));
+    replaying.signal(rustix::process::Signal::INT);
+    replaying.wait().assert_code(130);
+    // The kernel that the tests boot is this one.
+    place.move_cache(kdbg::store::Cache::place().unwrap());
+    let said = attached(&place, &pack, "bt\n");
+    assert!(said.contains("tcp_v4_send_reset") && !said.contains("warning: there is no vmlinux"), "{said}");
+    place.assert_nothing_left();
+}
+
+#[test]
+fn what_is_no_pack_and_what_cannot_be_packed_is_said() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    let (_, pack) = sent(&place, &["--thin"]);
+    let (bytes, name) = (fs::read(&pack).unwrap(), pack.to_str().unwrap());
+    if let Some(running) = place.kdbg_with_small_disk("staging", "1m", &["replay", name]) {
+        let ended = running.wait();
+        assert!(ended.code == Some(3) && ended.stderr.contains(" unpacks to "), "{ended}");
+    }
+    fs::write(&pack, &bytes[..bytes.len() / 2]).unwrap();
+    refused(&place, &["replay", name], &["is refused: it is cut off", "kdbg pack RUN"]);
+    let mut damaged = bytes.clone();
+    damaged[bytes.len() / 2] ^= 1;
+    fs::write(&pack, damaged).unwrap();
+    refused(&place, &["replay", name], &["is refused: ", "damaged"]);
+    fs::write(&pack, "name: tcp-reset\n").unwrap();
+    refused(&place, &["replay", name], &["is no recording that this kdbg reads"]);
+    fs::remove_file(&pack).unwrap();
+    refused(&place, &["replay", name], &["is neither a run directory nor a recording", ".kdbgpack"]);
+    let empty = place.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    refused(&place, &["pack", empty.to_str().unwrap()], &["has no recording", "--record"]);
+    refused(&place, &["export", empty.to_str().unwrap(), "--hit", "1", "--vmcore"], &["has no recording", "--record"]);
+}
