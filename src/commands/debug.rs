@@ -48,17 +48,15 @@ pub fn debug(args: &DebugArgs, cancel: &Cancel) -> Result<ExitCode> {
     };
     let address = args.socket.clone().map(Address::Unix).or(args.listen.clone()).unwrap_or(Address::ANY);
     let ended = attend(&order, &address, screen);
-    match &ended {
+    let failed = ended.as_ref().is_err_and(|error| error.kind != ErrorKind::Interrupted);
+    if !failed {
         // There is no report, and the person has seen all there was to see.
-        Ok(_) => drop(fs::remove_dir_all(run_dir.path())),
-        Err(error) if error.kind == ErrorKind::Interrupted => drop(fs::remove_dir_all(run_dir.path())),
-        Err(_) => debug::end(&order),
+        let _ = fs::remove_dir_all(run_dir.path());
+        return ended;
     }
-    ended.map_err(|error| Error { hint: error.hint.or(Some(logs(&run_dir))), ..error })
-}
-
-fn logs(run_dir: &RunDir) -> String {
-    format!("console.log and qemu.log are in {}", run_dir.path().display())
+    debug::end(&order);
+    let logs = format!("console.log and qemu.log are in {}", run_dir.path().display());
+    ended.map_err(|error| Error { hint: error.hint.or(Some(logs)), ..error })
 }
 
 /// Opens the guest to debuggers, and attends to the person in it.
