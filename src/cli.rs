@@ -82,6 +82,9 @@ pub struct RunArgs {
     /// attached and left.
     #[arg(long, value_name = "HIT|PROBE|fail")]
     pub hold: Option<Hold>,
+    /// Where debuggers find the guest that is held.
+    #[command(flatten)]
+    pub listen: ListenArgs,
     /// Print events and the result as JSON, one object a line.
     #[arg(long)]
     pub json: bool,
@@ -159,12 +162,9 @@ pub struct DebugArgs {
     /// Boot, and wait for a debugger before the first instruction.
     #[arg(long)]
     pub early: bool,
-    /// Listen on this port of the loopback, like 1234 or 127.0.0.1:1234; one that is free if this is left out.
-    #[arg(long, value_name = "ADDR")]
-    pub listen: Option<Address>,
-    /// Listen on a Unix socket that is made here.
-    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
-    pub socket: Option<PathBuf>,
+    /// Where debuggers find it.
+    #[command(flatten)]
+    pub listen: ListenArgs,
     /// What executes the guest; auto is KVM where a boot under it has passed, else TCG.
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,
@@ -181,12 +181,28 @@ pub struct DebugArgs {
 pub struct ReplayArgs {
     /// A run directory with a recording, its recording.kdbg, or what `kdbg pack` has made of it.
     pub run: PathBuf,
+    /// Where debuggers find it.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+}
+
+/// Where debuggers find what kdbg serves.
+#[derive(Debug, Default, Args)]
+pub struct ListenArgs {
     /// Listen on this port of the loopback, like 1234 or 127.0.0.1:1234; one that is free if this is left out.
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<Address>,
-    /// Listen on a Unix socket that is made here.
+    /// Listen on a Unix socket that is made here, which nobody else may use.
     #[arg(long, value_name = "PATH", conflicts_with = "listen")]
     pub socket: Option<PathBuf>,
+}
+
+impl ListenArgs {
+    /// The address. A debugger is not where kdbg is, so the path of a socket is a whole one.
+    pub fn address(&self) -> Address {
+        let socket = self.socket.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        socket.map(Address::Unix).or(self.listen.clone()).unwrap_or(Address::ANY)
+    }
 }
 
 /// `kdbg export`.

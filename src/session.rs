@@ -46,6 +46,7 @@ use crate::guest::Guest;
 use crate::kernel::{self, KernelBuild};
 use crate::recipe::{Loaded, Resolved};
 use crate::report::model::Report;
+use crate::server::Address;
 use crate::store::{Cache, RunDir};
 use arm::Armed;
 pub use boot::Acceleration;
@@ -76,6 +77,8 @@ pub struct Order<'a> {
     pub record: bool,
     /// Where the guest is held for a debugger.
     pub hold: Option<&'a Hold>,
+    /// Where debuggers find it then.
+    pub listen: Address,
     /// QEMU.
     pub qemu: PathBuf,
     /// GDB.
@@ -171,6 +174,8 @@ fn play(
     armed.tell_pending(journal);
     armed.tell_dear(journal);
     armed.tell_never_armed(journal);
+    // What a kernel says of an oops may still be on its way.
+    let ran = ran.and_then(|()| guest.check_at_the_end());
     hold::failure::hold(order, guest, armed, journal, ran)?;
     bring_out(order, guest, armed, capture, journal)?;
     guest.check_at_the_end()

@@ -7,6 +7,7 @@ mod configuration;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use jsonc_parser::ParseOptions;
@@ -24,7 +25,9 @@ pub const LAUNCH: &str = ".vscode/launch.json";
 /// # Errors
 /// The file cannot be read or written, or is not what VS Code would read; it is as it was then.
 pub fn offer(served: &Served) -> Result<()> {
-    let path = Path::new(LAUNCH);
+    // What a link leads to is what is written.
+    let path = fs::canonicalize(LAUNCH).unwrap_or_else(|_| LAUNCH.into());
+    let path = path.as_path();
     let existing = match fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -35,6 +38,8 @@ pub fn offer(served: &Served) -> Result<()> {
     fs::create_dir_all(folder).or_host(format!("make {}", folder.display()))?;
     let mut file = tempfile::NamedTempFile::new_in(folder).or_host(format!("write {LAUNCH}"))?;
     file.write_all(merged.as_bytes()).or_host(format!("write {LAUNCH}"))?;
+    let mode = fs::metadata(path).map_or_else(|_| fs::Permissions::from_mode(0o644), |found| found.permissions());
+    file.as_file().set_permissions(mode).or_host(format!("write {LAUNCH}"))?;
     file.persist(path).map_err(|error| error.error).or_host(format!("write {LAUNCH}"))?;
     Ok(())
 }

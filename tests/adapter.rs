@@ -118,7 +118,7 @@ fn an_adapter_looks_at_a_held_guest_runs_and_steps_it_and_leaves_it_to_the_run()
     let _slot = slot();
     let running = run(&place, RECIPE, &["--hold", "rst"]);
     wait_until(LIMIT, "held.json", || place.out().join("held.json").is_file().then_some(()));
-    let (mut adapter, thread) = attached(&place, "kdbg: the held guest (CDT GDB)");
+    let (mut adapter, thread) = attached(&place, "kdbg: the guest (CDT GDB)");
     let held = adapter.frames(&thread);
     let variables = adapter.variables(frame(&held, "tcp_v4_send_reset"));
     // A line of a caller, which the next packet comes through, and a function behind it.
@@ -161,7 +161,7 @@ fn an_adapter_that_runs_leaves_too() {
     let _slot = slot();
     let running = run(&place, RECIPE, &["--hold", "2"]);
     wait_until(LIMIT, "held.json", || place.out().join("held.json").is_file().then_some(()));
-    let (mut adapter, _) = attached(&place, "kdbg: the held guest (CDT GDB)");
+    let (mut adapter, _) = attached(&place, "kdbg: the guest (CDT GDB)");
     adapter.request("configurationDone", json!({}));
     adapter.request("disconnect", json!({}));
     let report = running.wait_within(LIMIT).report();

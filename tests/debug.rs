@@ -42,6 +42,10 @@ fn debuggers_come_and_go_while_a_person_works_in_the_guest() {
     address(&place);
     terminal.types("echo re''ady\r");
     terminal.shows("ready");
+    // One that only looks whether the port is open keeps nobody out, and the guest runs meanwhile.
+    let silent = std::net::TcpStream::connect(address(&place)).unwrap();
+    terminal.types("echo st''ill\r");
+    terminal.shows("still");
     let first = place.kdbg_reading(
         &["attach"],
         "set width 0\nset height 0\nset breakpoint pending off\nbreak tcp_v4_connect\ncontinue\nbacktrace 3\nprint $lx_current().comm\nlx-version\n\
@@ -54,6 +58,7 @@ fn debuggers_come_and_go_while_a_person_works_in_the_guest() {
     for said in ["Breakpoint 1, tcp_v4_connect", "__inet_stream_connect", "= \"nc\", '\\000'", "Linux version 6.1."] {
         assert!(ended.stdout.contains(said), "{said} in {ended}");
     }
+    drop(silent);
     // It has left, and nothing of it is in the guest.
     terminal.shows("it gave 1");
     let second = gdb(&place, "info breakpoints\nlx-ps\nlx-dmesg\ndetach");
@@ -85,6 +90,29 @@ fn an_early_guest_waits_for_a_debugger_before_its_first_instruction() {
     }
     terminal.types("echo it h''as booted\r");
     terminal.shows("it has booted");
+    terminal.types("\u{1d}");
+    terminal.wait().assert_code(0);
+    place.assert_nothing_left();
+}
+
+#[test]
+fn a_guest_that_panics_is_there_to_be_looked_at_until_the_person_leaves() {
+    let (place, recipe) = place_with(1);
+    let _slot = slot();
+    let mut terminal = place.kdbg_at_terminal(&["debug", &recipe, "--accel", "tcg"], 24, 200);
+    address(&place);
+    terminal.types("echo re''ady\r");
+    terminal.shows("ready");
+    // One that is there when it happens, and one that comes then.
+    let first = place.kdbg_reading(&["attach"], "set width 0\ncontinue\nbacktrace\ncontinue\ndetach\n");
+    first.wait_for_said("Continuing.");
+    terminal.types("echo c > /proc/sysrq-trigger\r");
+    for ended in [first.wait_within(LIMIT), gdb(&place, "continue\nbacktrace\ndetach")] {
+        ended.assert_code(0);
+        assert!(ended.stdout.contains("sysrq_handle_crash"), "{ended}");
+        assert!(ended.stderr.contains("does not run on"), "{ended}");
+    }
+    terminal.shows("[kdbg] it stands still now; a debugger can look at it, Ctrl-] ends it");
     terminal.types("\u{1d}");
     terminal.wait().assert_code(0);
     place.assert_nothing_left();

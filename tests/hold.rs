@@ -192,12 +192,31 @@ fn a_held_guest_ends_with_kdbg_and_kdbg_with_the_guest() {
 }
 
 #[test]
+fn a_held_guest_whose_kdbg_was_killed_is_not_attached_to() {
+    let _slot = slot();
+    let place = Place::new();
+    let recipe = place.file("held.yaml", &RECIPE.replace("CPUS", "1"));
+    let (out, socket) = (place.out(), "s.sock");
+    let args = ["run", recipe.to_str().unwrap(), "--hold", "rst", "--socket", socket, "--out", out.to_str().unwrap()];
+    let running = place.kdbg(&args);
+    wait_until(LIMIT, "held.json", || out.join("held.json").is_file().then_some(()));
+    let said = gdb(&place, "backtrace 1\nshell true\ndisconnect");
+    assert!(said.stdout.contains("tcp_v4_send_reset"), "{said}");
+    running.signal(Signal::KILL);
+    running.wait_within(AFTERMATH);
+    gdb(&place, "backtrace").assert_refused(2, &["is gone, and its guest too"]);
+    place.kill_all();
+}
+
+#[test]
 fn what_cannot_be_held_is_refused_before_anything_starts() {
     let place = Place::new();
     let recipe = place.file("held.yaml", &RECIPE.replace("CPUS", "1"));
     let run = |hold: &str| place.kdbg(&["run", recipe.to_str().unwrap(), "--hold", hold]).wait_within(LIMIT);
     run("rts").assert_refused(2, &["no probe of that name", "syn, rst"]);
     run("0").assert_refused(2, &["count from 1"]);
+    let args = ["run", recipe.to_str().unwrap(), "--socket", "s"];
+    place.kdbg(&args).wait_within(LIMIT).assert_refused(2, &["--hold HIT"]);
     place.kdbg(&["attach"]).wait_within(LIMIT).assert_refused(2, &["holds a guest", "--hold HIT"]);
 }
 

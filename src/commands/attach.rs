@@ -19,9 +19,11 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         Some(run) => run.join(HELD),
         None => last_held(Path::new("runs")).ok_or_else(|| nothing_held("no run below runs/ holds a guest"))?,
     };
-    let text = fs::read_to_string(&file).map_err(|_| nothing_held(&format!("there is no {}", file.display())))?;
-    let held: Held = serde_json::from_str(&text)
-        .map_err(|error| Error::usage(format!("{} is not kdbg's: {error}", file.display())))?;
+    if !file.is_file() {
+        return Err(nothing_held(&format!("there is no {}", file.display())));
+    }
+    let held = Held::read(&file)?
+        .ok_or_else(|| nothing_held(&format!("the kdbg that wrote {} is gone, and its guest too", file.display())))?;
     let gdb =
         which::which("gdb").map_err(|_| Error::host("there is no gdb").hint("`kdbg doctor --install` installs it"))?;
     // No file of the kernel tree's may run commands here; the script loads what it needs.
@@ -31,7 +33,7 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
 
 fn nothing_held(why: &str) -> Error {
     Error::usage(why)
-        .hint("`kdbg run RECIPE --hold HIT` holds the guest at that hit, until a debugger has come and left")
+        .hint("`kdbg run RECIPE --hold HIT` holds the guest at that hit until a debugger has come and left, `kdbg debug RECIPE` has one for debuggers that come and go")
 }
 
 /// The file of the run that holds a guest; of several, the last one that began to.
@@ -41,6 +43,7 @@ fn last_held(runs: &Path) -> Option<PathBuf> {
     // `latest` is a link to one of the others.
     let held = runs.filter(|run| !run.is_symlink()).map(|run| run.join(HELD));
     let written = |file: &Path| -> Option<SystemTime> { fs::metadata(file).ok()?.modified().ok() };
+    let held = held.filter(|file| Held::read(file).is_ok_and(|held| held.is_some()));
     held.filter_map(|file| Some((written(&file)?, file))).max().map(|(_, file)| file)
 }
 
@@ -49,16 +52,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_run_that_holds_a_guest_is_found() {
+    fn the_last_run_that_holds_a_guest_is_found_and_not_one_whose_kdbg_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(last_held(folder.path()), None);
         let run = |name: &str| folder.path().join("tcp-reset").join(name);
+        let text = r#"{"address":"127.0.0.1:1","hit":1,"script":"/s"}"#;
+        let mut held = Vec::new();
         for name in ["1", "2"] {
             fs::create_dir_all(run(name)).unwrap();
+            fs::write(run(name).join(HELD), text).unwrap();
+            held.push(fs::File::open(run(name).join(HELD)).unwrap());
+            held.last().unwrap().lock().unwrap();
         }
-        fs::write(run("1").join(HELD), "{}").unwrap();
+        fs::write(run("1").join(HELD), text).unwrap();
         std::os::unix::fs::symlink("1", run("latest")).unwrap();
         assert_eq!(last_held(folder.path()), Some(run("1").join(HELD)));
+        drop(held.remove(0));
+        assert_eq!(last_held(folder.path()), Some(run("2").join(HELD)));
+        let error = attach(&AttachArgs { run: Some(run("1")) }).unwrap_err();
+        assert!(error.message.contains("is gone"), "{error}");
     }
 
     #[test]

@@ -4,12 +4,11 @@ use std::fs;
 use std::process::ExitCode;
 
 use super::run::{ensure_host, find};
-use super::terminal::{sit_at, size, term};
+use super::terminal::{left_there, sit_at, size, term};
 use crate::cli::DebugArgs;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::event::Cancel;
 use crate::recipe;
-use crate::server::Address;
 use crate::session::{Order, debug};
 use crate::store::{Cache, RunDir};
 use crate::ui::{self, Ui};
@@ -39,6 +38,7 @@ pub fn debug(args: &DebugArgs, cancel: &Cancel) -> Result<ExitCode> {
         breakpoints: false,
         record: false,
         hold: None,
+        listen: args.listen.address(),
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
         run_dir: &run_dir,
@@ -46,8 +46,7 @@ pub fn debug(args: &DebugArgs, cancel: &Cancel) -> Result<ExitCode> {
         events: &events,
         cancel,
     };
-    let address = args.socket.clone().map(Address::Unix).or(args.listen.clone()).unwrap_or(Address::ANY);
-    let ended = attend(&order, &address, screen);
+    let ended = attend(&order, screen);
     let failed = ended.as_ref().is_err_and(|error| error.kind != ErrorKind::Interrupted);
     if !failed {
         // There is no report, and the person has seen all there was to see.
@@ -55,13 +54,12 @@ pub fn debug(args: &DebugArgs, cancel: &Cancel) -> Result<ExitCode> {
         return ended;
     }
     debug::end(&order);
-    let logs = format!("console.log and qemu.log are in {}", run_dir.path().display());
-    ended.map_err(|error| Error { hint: error.hint.or(Some(logs)), ..error })
+    ended.map_err(|error| left_there(run_dir.path(), error))
 }
 
 /// Opens the guest to debuggers, and attends to the person in it.
-fn attend(order: &Order<'_>, address: &Address, screen: Ui) -> Result<ExitCode> {
-    let (shell, _debuggers) = debug::open(order, address, size(), &term())?;
+fn attend(order: &Order<'_>, screen: Ui) -> Result<ExitCode> {
+    let (shell, _debuggers) = debug::open(order, size(), &term())?;
     order.events.fact("shell", "exit or Ctrl-] ends the guest, and whatever debugger is there");
     screen.finish();
     sit_at(shell, order)

@@ -23,7 +23,7 @@ const NAME: &str = "kdbg: the replay";
 /// There is no recording, or it cannot be read; the address is taken; kdbg was asked to stop.
 pub fn replay(args: &ReplayArgs, cancel: &Cancel) -> Result<ExitCode> {
     let recorded = recorded::open(&args.run)?;
-    let address = args.socket.clone().map(Address::Unix).or(args.listen.clone()).unwrap_or(Address::ANY);
+    let address = args.listen.address();
     let server = Server::listen(&address)?;
     say(&recorded);
     offer(&recorded, server.address());

@@ -16,6 +16,7 @@ use crate::report::markdown::{self, NoSources, Sources};
 use crate::report::model::{Outcome, Report};
 use crate::report::sources::KernelTree;
 use crate::report::volatile;
+use crate::server::Address;
 use crate::session::{self, Ended, Hold, Order};
 use crate::store::{Cache, RunDir};
 use crate::{kernel, recipe, recording, ui};
@@ -31,6 +32,10 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
     if let Some(hold) = &args.hold {
         hold.check(&loaded.recipe.probes.iter().map(|probe| probe.name.as_str()).collect::<Vec<_>>())?;
     }
+    if args.hold.is_none() && (args.listen.listen.is_some() || args.listen.socket.is_some()) {
+        return Err(Error::usage("--listen and --socket say where a debugger finds a guest that is held, and none is")
+            .hint("say where with --hold HIT"));
+    }
     let recipes = loaded.for_each_kernel(&args.kernel)?;
     let mode = ui::Mode::detect(args.json);
     let (events, screen) = ui::start(mode);
@@ -44,6 +49,7 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
         breakpoints: args.breakpoints,
         record: args.record,
         hold: args.hold.as_ref(),
+        listen: args.listen.address(),
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
         cache: &cache,
@@ -90,6 +96,7 @@ pub(super) struct Bench<'a> {
     breakpoints: bool,
     record: bool,
     hold: Option<&'a Hold>,
+    listen: Address,
     qemu: PathBuf,
     gdb: PathBuf,
     cache: &'a Cache,
@@ -114,6 +121,7 @@ impl Bench<'_> {
             breakpoints: self.breakpoints,
             record: self.record,
             hold: self.hold,
+            listen: self.listen.clone(),
             qemu: self.qemu.clone(),
             gdb: self.gdb.clone(),
             run_dir,

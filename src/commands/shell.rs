@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use tempfile::TempDir;
 
 use super::run::{ensure_host, find};
-use super::terminal::{sit_at, size, term};
+use super::terminal::{left_there, sit_at, size, term};
 use crate::cli::ShellArgs;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::Cancel;
+use crate::server::Address;
 use crate::session::Order;
 use crate::session::shell::Shell;
 use crate::store::{Cache, RunDir};
@@ -39,6 +40,7 @@ pub fn shell(args: &ShellArgs, cancel: &Cancel) -> Result<ExitCode> {
         breakpoints: false,
         record: false,
         hold: None,
+        listen: Address::ANY,
         qemu: find("qemu-system-x86_64")?,
         gdb: find("gdb")?,
         run_dir: &RunDir::create(&loaded.recipe.name, Some(folder.path()))?,
@@ -62,7 +64,5 @@ fn keep_logs(folder: TempDir, error: Error) -> Error {
     if error.kind == ErrorKind::Interrupted || !folder.path().join("console.log").exists() {
         return error;
     }
-    let kept = format!("the run directory is {}, and is left there", folder.keep().display());
-    let hint = error.hint.as_ref().map_or(kept.clone(), |hint| format!("{hint}; {kept}"));
-    Error { hint: Some(hint), ..error }
+    left_there(&folder.keep(), error)
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::gdb::scope::{Foreseen, State};
 use crate::report::text::plural;
+use crate::server::Address;
 use crate::session::symbols::{Foreseeable, Foresight, Place, foresee};
 use crate::session::{Acceleration, Order};
 use crate::store::{Cache, RunDir};
@@ -35,6 +36,7 @@ pub fn symbols(args: &SymbolsArgs, cancel: &Cancel) -> Result<()> {
             breakpoints: false,
             record: false,
             hold: None,
+            listen: Address::ANY,
             // Nothing boots.
             qemu: PathBuf::new(),
             gdb: find("gdb")?,

@@ -1,6 +1,7 @@
 //! A person's terminal, at a guest's shell: `kdbg shell` and `kdbg debug`.
 
 use std::io::{IsTerminal, Read, stdin, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -8,7 +9,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use signal_hook::consts::SIGWINCH;
 use signal_hook::iterator::Signals;
 
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::session::Order;
 use crate::session::shell::{Left, Shell, Size, Typed};
 
@@ -28,6 +29,13 @@ pub(super) fn sit_at(mut shell: Shell, order: &Order<'_>) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// An error of a guest whose logs stay where they are.
+pub(super) fn left_there(folder: &Path, error: Error) -> Error {
+    let kept = format!("the run directory is {}, and is left there", folder.display());
+    let hint = error.hint.as_ref().map_or(kept.clone(), |hint| format!("{hint}; {kept}"));
+    Error { hint: Some(hint), ..error }
 }
 
 /// What the person's terminal is called.

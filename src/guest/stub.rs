@@ -15,7 +15,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::event::Cancel;
 use crate::server::packets::{Reader, Sent, packet, program_counter};
 use crate::server::{Behind, Breakpoint, Halt, Move, Why};
-use wire::{halt, hex, place, unescaped, unhex};
+use wire::{halt, hex, is_over, place, unescaped, unhex};
 
 /// How long the stub may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -324,7 +324,9 @@ impl Behind for Stub {
     fn wait(&mut self, patience: Duration) -> Result<Option<Halt>> {
         let deadline = Instant::now() + patience;
         while self.running {
-            if let Some(halt) = self.hear()?.and_then(|answer| halt(&answer, self.halt.cpu)) {
+            let answer = self.hear()?;
+            self.over |= answer.as_deref().is_some_and(is_over);
+            if let Some(halt) = answer.and_then(|answer| halt(&answer, self.halt.cpu)) {
                 self.running = false;
                 match self.has_not_moved(&halt)? {
                     Some(step) => self.begin(step)?,

@@ -50,6 +50,11 @@ impl Guest {
         self.qmp.keep()
     }
 
+    /// Whether it was halted, switched off or restarted, and not by what its kernel complains about.
+    pub fn has_ended_itself(&self) -> bool {
+        self.console.fatal().is_none() && self.console.ending().is_some()
+    }
+
     /// Whether it has ended itself, and is [kept](Guest::keep).
     ///
     /// # Errors

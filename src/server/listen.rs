@@ -22,6 +22,8 @@ use crate::event::Cancel;
 const TICK: Duration = Duration::from_millis(100);
 /// How long a client may take to read what it is sent.
 const SEND: Duration = Duration::from_secs(10);
+/// How long a client may take to say a first word. gdb does at once; what only looks whether a port is open never does. Less than gdb waits for an answer (2 s).
+const FIRST_WORD: Duration = Duration::from_secs(1);
 /// How long one that is turned away is listened to.
 const LAST_WORD: Duration = Duration::from_millis(200);
 
@@ -154,9 +156,9 @@ impl Server {
         loop {
             cancel.check()?;
             if wait([self.as_fd()], TICK)?[0]
-                && let Some(stream) = self.accept()
+                && let Some(client) = self.one_that_speaks()?
             {
-                return Ok(Client { stream, server: self });
+                return Ok(client);
             }
         }
     }
@@ -170,7 +172,14 @@ impl Server {
         if !wait([self.as_fd()], patience)?[0] {
             return Ok(None);
         }
-        Ok(self.accept().map(|stream| Client { stream, server: self }))
+        self.one_that_speaks()
+    }
+
+    /// A client that has something to say.
+    fn one_that_speaks(&self) -> Result<Option<Client<'_>>> {
+        let Some(stream) = self.accept() else { return Ok(None) };
+        let speaks = wait([stream.as_fd()], FIRST_WORD)?[0];
+        Ok(speaks.then_some(Client { stream, server: self }))
     }
 
     /// A client that may come in. One that is gone already is no matter.

@@ -4,10 +4,14 @@
 //! whichever way it leaves, the guest runs on. There is no GDB of kdbg's: QEMU's stub is free for kdbg's server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
 use super::Order;
-use super::handover::{self, Handover};
+use super::handover::{self, Found, Handover};
 use super::journal::Journal;
 use super::shell::{Shell, Size};
 use crate::error::Result;
@@ -15,21 +19,30 @@ use crate::event::{Cancel, Events};
 use crate::guest::Guest;
 use crate::guest::stub::Stub;
 use crate::kernel::KernelBuild;
-use crate::server::{Address, Client, Halt, Left, Server, Why};
+use crate::server::{Client, Halt, Left, Server, Why};
 
-/// Forks or boots the guest of the order, lets debuggers in at `listen`, and opens a shell in it.
+/// Forks or boots the guest of the order, lets debuggers in, and opens a shell in it.
 ///
 /// # Errors
 /// As [`Shell::open`]; or the address is taken.
-pub fn open(order: &Order<'_>, listen: &Address, size: Option<Size>, term: &str) -> Result<(Shell, Debuggers)> {
+pub fn open(order: &Order<'_>, size: Option<Size>, term: &str) -> Result<(Shell, Debuggers)> {
     // Before the guest boots: an address that is taken is told at once.
-    let server = Server::listen(listen)?;
+    let server = Server::listen(&order.listen)?;
     let admit = |guest: &mut Guest, kernel: &KernelBuild, journal: &mut Journal<'_>| {
         Debuggers::admit(order, server, guest, kernel, journal)
     };
-    let (mut shell, debuggers) = Shell::open_to(order, size, term, admit)?;
-    shell.stays = true;
+    let (mut shell, (debuggers, visited)) = Shell::open_to(order, size, term, admit)?;
+    shell.visited = Some(visited);
     Ok((shell, debuggers))
+}
+
+/// What whoever is at the guest's terminal shares with those who serve debuggers.
+#[derive(Debug)]
+pub(super) struct Visited {
+    /// What the person at the terminal is told of them.
+    pub(super) notices: Receiver<String>,
+    /// That the guest has shut itself down: it can only be looked at.
+    pub(super) over: Arc<AtomicBool>,
 }
 
 /// Nobody is to find the guest any more.
@@ -43,6 +56,7 @@ pub struct Debuggers {
     /// Ends the thread, and whoever it serves.
     end: Cancel,
     thread: Option<JoinHandle<()>>,
+    _found: Found,
 }
 
 impl Debuggers {
@@ -52,29 +66,33 @@ impl Debuggers {
         guest: &mut Guest,
         kernel: &KernelBuild,
         journal: &mut Journal<'_>,
-    ) -> Result<Debuggers> {
+    ) -> Result<(Debuggers, Visited)> {
         let at = if order.early { "it stands before its first instruction" } else { "it runs" };
         let address = server.address().to_string();
         order.events.fact("debug", format!("{at}; debuggers may come and go at {address}"));
         let hardware = guest.uses_kvm()?;
-        handover::write(order, &Handover { address, at, hit: None, kernel, hardware }, journal)?;
-        let end = Cancel::default();
+        // One that panics is what a debugger is for.
+        guest.keep()?;
+        let found = handover::write(order, &Handover { address, at, hit: None, kernel, hardware }, journal)?;
+        let (sender, notices) = unbounded();
+        let (end, over) = (Cancel::default(), Arc::new(AtomicBool::new(false)));
         let host = Host {
             server,
             socket: guest.gdb_socket(),
             cpus: order.loaded.recipe.guest.cpus,
             events: order.events.clone(),
+            notices: sender,
+            over: Arc::clone(&over),
             end: end.clone(),
         };
-        // What ends it is the end of the session, or of the guest, which whoever attends to that notices.
-        let thread = std::thread::spawn(move || drop(host.serve()));
-        Ok(Debuggers { end, thread: Some(thread) })
+        let thread = std::thread::spawn(move || host.serve());
+        Ok((Debuggers { end, thread: Some(thread), _found: found }, Visited { notices, over }))
     }
 }
 
 impl Drop for Debuggers {
     fn drop(&mut self) {
-        self.end.flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        self.end.flag().store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -87,21 +105,22 @@ struct Host {
     socket: PathBuf,
     cpus: u32,
     events: Events,
+    notices: Sender<String>,
+    over: Arc<AtomicBool>,
     end: Cancel,
 }
 
 impl Host {
-    /// Until the end, or until the guest is gone.
-    fn serve(&self) -> Result<()> {
-        loop {
-            let client = self.server.client(&self.end)?;
-            match self.attend(client) {
-                Ok(Left::Gone) => return Ok(()),
-                Ok(_) => self.events.fact("debug", "the debugger has left; the guest runs"),
-                Err(error) => {
-                    self.end.check()?;
-                    self.events.warn(format!("a debugger could not be served: {error}"));
-                }
+    /// Until the end.
+    fn serve(&self) {
+        while !self.end.is_set() {
+            let left = self.server.client(&self.end).and_then(|client| self.attend(client));
+            match left {
+                // Whoever attends to the guest notices that it is gone.
+                _ if self.end.is_set() => return,
+                Ok(Left::Gone) => return,
+                Ok(_) => self.tell("the debugger has left; the guest runs on"),
+                Err(error) => self.tell(&format!("a debugger could not be served: {error}")),
             }
         }
     }
@@ -109,13 +128,29 @@ impl Host {
     /// One debugger, from when it comes until the guest runs again.
     fn attend(&self, client: Client<'_>) -> Result<Left> {
         // To connect is to have the guest stand still.
-        let halt = Halt { cpu: 0, why: Why::Trap, note: None };
-        let mut stub = Stub::connect(&self.socket, self.cpus, halt, &self.end)?;
-        self.events.fact("debug", "a debugger has come; the guest stands still");
-        let left = client.serve(&mut stub, &self.end)?;
-        if left != Left::Gone {
+        let mut stub = self.connect().inspect_err(|_| {
+            // Nothing of what went wrong may leave it so.
+            let _ = self.connect().and_then(Stub::release);
+        })?;
+        if self.over.load(Ordering::Relaxed) {
+            stub.only_look();
+        }
+        self.tell("a debugger has come; the guest stands still");
+        let left = client.serve(&mut stub, &self.end);
+        if !matches!(left, Ok(Left::Gone)) {
             stub.release()?;
         }
-        Ok(left)
+        left
+    }
+
+    fn connect(&self) -> Result<Stub> {
+        let halt = Halt { cpu: 0, why: Why::Trap, note: None };
+        Stub::connect(&self.socket, self.cpus, halt, &self.end)
+    }
+
+    /// Tells the person, wherever that looks.
+    fn tell(&self, text: &str) {
+        self.events.fact("debug", text);
+        let _ = self.notices.send(text.to_owned());
     }
 }

@@ -1,13 +1,14 @@
 //! What a debugger needs to find a guest that is held: a script for gdb, configurations for VS Code, a file for `kdbg attach`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Order;
 use super::journal::Journal;
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::kernel::{KernelBuild, gdb_commands};
 use crate::vscode::{self, LAUNCH, Served};
 
@@ -16,7 +17,7 @@ const SCRIPT: &str = "attach.gdb";
 /// What `kdbg attach` reads there; it is there for as long as the guest is held.
 pub const HELD: &str = "held.json";
 /// The name of its configurations in VS Code.
-const NAME: &str = "kdbg: the held guest";
+const NAME: &str = "kdbg: the guest";
 
 /// Where GDB attaches at the first instruction of a function, it shows the functions that are inlined there as frames; where it has
 /// stopped at a breakpoint of its own, it does not. So it is given one there, and told to go on: it stops before anything runs.
@@ -53,8 +54,12 @@ pub struct Held {
     pub script: PathBuf,
 }
 
+/// A guest that can be found, until this is dropped or kdbg dies: the lock on [`HELD`].
+#[derive(Debug)]
+pub(super) struct Found(#[expect(dead_code, reason = "what is locked is open")] File);
+
 /// Writes all three and says how to attach.
-pub(super) fn write(order: &Order<'_>, handover: &Handover<'_>, journal: &mut Journal<'_>) -> Result<()> {
+pub(super) fn write(order: &Order<'_>, handover: &Handover<'_>, journal: &mut Journal<'_>) -> Result<Found> {
     let script = absolute(&order.run_dir.file(SCRIPT));
     let function = handover.hit.and_then(|hit| journal.function_of(hit));
     order.run_dir.write(SCRIPT, &handover.script(function))?;
@@ -68,7 +73,29 @@ pub(super) fn write(order: &Order<'_>, handover: &Handover<'_>, journal: &mut Jo
     }
     // Whoever waits for this file finds the rest.
     let held = Held { address: handover.address.clone(), hit: handover.hit, script };
-    order.run_dir.write(HELD, &serde_json::to_string(&held).map_err(|error| Error::host(error.to_string()))?)
+    let text = serde_json::to_string(&held).map_err(|error| Error::host(error.to_string()))?;
+    order.run_dir.write_with(HELD, |file| {
+        // Before it has its name. Where there are no locks, that it is there has to do.
+        let _ = file.try_lock();
+        file.write_all(text.as_bytes())?;
+        file.try_clone().map(Found)
+    })
+}
+
+impl Held {
+    /// What is in such a file; none where the kdbg that wrote it is gone.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no such file.
+    pub fn read(file: &Path) -> Result<Option<Held>> {
+        let opened = File::open(file).or_host(format!("open {}", file.display()))?;
+        if opened.try_lock_shared().is_ok() {
+            return Ok(None);
+        }
+        let text = std::io::read_to_string(opened).or_host(format!("read {}", file.display()))?;
+        let held = serde_json::from_str(&text);
+        held.map(Some).map_err(|error| Error::usage(format!("{} is not kdbg's: {error}", file.display())))
+    }
 }
 
 /// The guest is held no more.

@@ -18,7 +18,7 @@ use crate::gdb::target;
 use crate::guest::Guest;
 use crate::guest::stub::Stub;
 use crate::kernel::KernelBuild;
-use crate::server::{Address, Halt, Left, Server, Why};
+use crate::server::{Halt, Left, Server, Why};
 
 /// At which hit the guest is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,10 +144,14 @@ fn serve(
     if guest.is_over()? {
         stub.only_look();
     }
-    let server = Server::listen(&Address::ANY)?;
+    let server = Server::listen(&order.listen)?;
     // Under KVM one in code that is not mapped yet is refused.
     let hardware = guest.uses_kvm()?;
-    handover::write(order, &Handover { address: server.address().to_string(), at, hit, kernel, hardware }, journal)?;
+    let _found = handover::write(
+        order,
+        &Handover { address: server.address().to_string(), at, hit, kernel, hardware },
+        journal,
+    )?;
     loop {
         let Some(client) = server.client_within(TICK, order.cancel)? else {
             if stub.check().is_err() {

@@ -2,14 +2,17 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use super::boot::{self, Boot, Parts};
+use super::debug::Visited;
 use super::journal::Journal;
 use super::{Order, image, modules, nonce, obtain_kernel, setup};
 use crate::error::{Error, IoContext, Result};
+use crate::guest::console::incident::Seen;
 use crate::guest::{Guest, GuestEvent};
 use crate::kernel::KernelBuild;
 
@@ -41,8 +44,8 @@ pub struct Shell {
     guest: Guest,
     terminal: UnixStream,
     id: String,
-    /// Whether it goes on when there is no more input.
-    pub(super) stays: bool,
+    /// Debuggers come to this guest: it goes on when there is no more input, and whatever its kernel complains about.
+    pub(super) visited: Option<Visited>,
 }
 
 /// How it was left.
@@ -94,7 +97,7 @@ impl Shell {
         let terminal = guest.take_terminal().ok_or_else(|| Error::guest("the guest has no terminal"))?;
         let id = format!("shell-{:08x}", nonce());
         guest.run(&id, &script(size, term), None)?;
-        Ok((Shell { guest, terminal, id, stays: false }, admitted))
+        Ok((Shell { guest, terminal, id, visited: None }, admitted))
     }
 
     /// Carries bytes between the person and the shell until one of them has enough.
@@ -105,9 +108,11 @@ impl Shell {
         let shown = read_all(self.terminal.try_clone().or_host("share the terminal")?);
         let mut input = input.clone();
         let (mut exited, mut ended): (_, Option<Instant>) = (None, None);
+        // What was told before there was a terminal.
+        self.visited.iter().for_each(|visited| visited.notices.try_iter().for_each(drop));
         loop {
             order.cancel.check()?;
-            self.guest.check()?;
+            self.look(output)?;
             // Again and again: a shell that only just begins to edit its line drops what was typed before.
             if ended.is_some_and(|at| at.elapsed() > INSIST) {
                 self.send(&[END_OF_INPUT])?;
@@ -130,7 +135,7 @@ impl Shell {
                         let id = format!("resize-{:08x}", nonce());
                         self.guest.run(&id, &resize(size), None)?;
                     }
-                    Ok(Typed::End) | Err(_) if self.stays => input = never(),
+                    Ok(Typed::End) | Err(_) if self.visited.is_some() => input = never(),
                     Ok(Typed::End) | Err(_) => {
                         self.send(&[END_OF_INPUT])?;
                         ended = Some(Instant::now());
@@ -149,6 +154,23 @@ impl Shell {
         }
     }
 
+    /// Looks whether the guest is still of use. One that debuggers come to is for as long as it is there: what there is to
+    /// be told is shown then.
+    fn look(&mut self, output: &mut impl Write) -> Result<()> {
+        let Some(visited) = &self.visited else { return self.guest.check() };
+        for notice in visited.notices.try_iter() {
+            show(output, told(&notice).as_bytes())?;
+        }
+        for Seen { kind, text, .. } in self.guest.news() {
+            show(output, told(&format!("{}: {text}", kind.said())).as_bytes())?;
+            if self.guest.is_over()? {
+                visited.over.store(true, Ordering::Relaxed);
+                show(output, told("it stands still now; a debugger can look at it, Ctrl-] ends it").as_bytes())?;
+            }
+        }
+        if self.guest.has_ended_itself() { Err(self.guest.post_mortem()) } else { Ok(()) }
+    }
+
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.terminal.write_all(bytes).map_err(|_| self.guest.post_mortem())
     }
@@ -157,6 +179,11 @@ impl Shell {
     pub fn close(mut self) {
         self.guest.stop();
     }
+}
+
+/// What kdbg says on a terminal that is the guest's.
+fn told(text: &str) -> String {
+    format!("\r\n[kdbg] {text}\r\n")
 }
 
 fn show(output: &mut impl Write, bytes: &[u8]) -> Result<()> {

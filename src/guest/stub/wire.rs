@@ -42,6 +42,11 @@ pub(super) fn halt(answer: &[u8], cpu: u32) -> Option<Halt> {
     Some(halt)
 }
 
+/// Whether a stop reply says that the machine has shut down: it stops with SIGQUIT then (`gdb_vm_state_change`).
+pub(super) fn is_over(answer: &[u8]) -> bool {
+    answer.starts_with(b"T03") || answer.starts_with(b"S03")
+}
+
 /// Bytes in which `}` announces one that could not be sent as it is.
 pub(super) fn unescaped(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes.len());
@@ -72,6 +77,7 @@ mod tests {
 
     #[test]
     fn a_stop_says_which_cpu_and_why() {
+        assert!(is_over(b"T03thread:01;") && !is_over(b"T05thread:03;"));
         let of = |text: &str| halt(text.as_bytes(), 0).map(|halt| (halt.cpu, halt.why));
         assert_eq!(of("T05thread:02;"), Some((1, Why::Trap)));
         assert_eq!(of("T05thread:p01.02;swbreak:;"), Some((1, Why::Breakpoint)));
