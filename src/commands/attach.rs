@@ -61,10 +61,10 @@ mod tests {
         for name in ["1", "2"] {
             fs::create_dir_all(run(name)).unwrap();
             fs::write(run(name).join(HELD), text).unwrap();
-            held.push(fs::File::open(run(name).join(HELD)).unwrap());
+            held.push(fs::File::options().write(true).open(run(name).join(HELD)).unwrap());
             held.last().unwrap().lock().unwrap();
         }
-        fs::write(run("1").join(HELD), text).unwrap();
+        held[0].set_modified(SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
         std::os::unix::fs::symlink("1", run("latest")).unwrap();
         assert_eq!(last_held(folder.path()), Some(run("1").join(HELD)));
         drop(held.remove(0));
