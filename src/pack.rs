@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
-pub use read::{is_pack, unpack};
+pub use read::{about, is_pack, unpack};
 pub use write::{Content, write};
 
 /// How the name of a pack ends.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::offline::{attached, recorded, vmlinux};
+use support::offline::{attached, by_its_line, change_head, recorded, vmlinux};
 use support::{Place, recipe, slot};
 
 /// A recorded run in a place with a cache of its own, and that run packed in this way. Then the run, the kernel and its
@@ -67,13 +67,88 @@ fn a_pack_is_an_archive_whose_folder_is_a_run() {
     assert_eq!(serde_json::from_str::<Value>(&read("report.json")).unwrap(), report);
     assert_eq!(read("recipe.yaml"), recipe(&[support::HIT]));
     assert!(read("report.md").contains("tcp_v4_send_reset") && read("kdbg.lock.yaml").contains("build_id"));
-    // vmlinux is found beside the recording.
-    let said = attached(&place, &run, "bt\n");
+    // vmlinux and the source are found beside the recording.
+    let said = attached(&place, &run, "bt\nframe function tcp_v4_send_reset\ninfo source\n");
     assert!(said.contains("tcp_v4_send_reset"), "{said}");
+    assert!(said.contains(&format!("Located in {}/source/", run.display())), "{said}");
     refused(&place, &["export", pack.to_str().unwrap(), "--hit", "1", "--vmcore"], &["is a pack", "tar xf"]);
     let ended = place.kdbg(&["export", run.to_str().unwrap(), "--hit", "1", "--vmcore"]).wait();
     ended.assert_code(0);
     assert!(run.join("hit-1.vmcore").is_file() && !ended.stderr.contains("warning"), "{ended}");
+    place.assert_nothing_left();
+}
+
+/// Unpacks it with `tar`; none, which is said, if that does not read zstd.
+fn untarred(place: &Place, pack: &Path, to: &str) -> Option<PathBuf> {
+    let into = place.path().join(to);
+    fs::create_dir(&into).unwrap();
+    let unpacked = Command::new("tar").arg("xf").arg(pack).current_dir(&into).status();
+    if !unpacked.is_ok_and(|status| status.success()) {
+        support::skip("this tar does not read zstd");
+        return None;
+    }
+    let mut folders = fs::read_dir(&into).unwrap().map(|entry| entry.unwrap().path());
+    Some(folders.next().unwrap()).filter(|_| folders.next().is_none())
+}
+
+#[test]
+fn a_pack_of_what_was_a_pack_has_no_more_than_that_and_its_source() {
+    let _slot = slot();
+    let mut place = Place::with_own_templates();
+    let (_, pack) = sent(&place, &[]);
+    let Some(run) = untarred(&place, &pack, "first") else { return };
+    // A kdbg that was killed while it wrote a core, or a pack, has left this.
+    fs::write(run.join(".tmpAbCdEf"), "half").unwrap();
+    let line = ["pack", run.to_str().unwrap(), "--thin", "--output", "again.kdbgpack"];
+    let ended = place.kdbg(&line).wait();
+    assert!(ended.code == Some(0) && !ended.stderr.contains("warning"), "{ended}");
+    let again = place.path().join("again.kdbgpack");
+    let Some(thin) = untarred(&place, &again, "second") else { return };
+    for name in ["vmlinux", "vmlinux-gdb.py", "scripts", ".tmpAbCdEf"] {
+        assert_eq!((name, run.join(name).exists(), thin.join(name).exists()), (name, true, false));
+    }
+    let list = |run: &Path| -> Value { serde_json::from_slice(&fs::read(run.join("pack.json")).unwrap()).unwrap() };
+    assert!(list(&run)["tree"].is_string() && list(&run)["tree"] == list(&thin)["tree"], "{}", list(&thin)["tree"]);
+    let files = list(&thin)["files"].as_object().unwrap().clone();
+    assert!(!files.contains_key("pack.json") && files.keys().any(|path| path.starts_with("source/")), "{files:?}");
+    place.move_cache(kdbg::store::Cache::place().unwrap());
+    for run in [&again, &thin] {
+        let said = attached(&place, run, "bt\nframe function tcp_v4_send_reset\ninfo source\nlist 1,3\n");
+        let located =
+            said.lines().find_map(|line| line.strip_prefix("Located in ")).unwrap_or_else(|| panic!("{said}"));
+        assert!(located.contains("/source/") && said.contains("SPDX-License"), "{said}");
+    }
+    place.assert_nothing_left();
+}
+
+/// Whoever has sent it says where vmlinux was, and means what lies in the folder in which it is replayed.
+#[test]
+fn nothing_of_a_foreign_pack_is_run() {
+    let _slot = slot();
+    let place = Place::with_own_templates();
+    let (_, pack) = sent(&place, &[]);
+    let Some(run) = untarred(&place, &pack, "first") else { return };
+    let evil = place.path().join("evil");
+    let script = format!("open({:?}, 'w')\n", evil.display().to_string());
+    fs::write(run.join("vmlinux-gdb.py"), &script).unwrap();
+    for vmlinux in ["vmlinux", "./vmlinux", run.join("vmlinux").to_str().unwrap()] {
+        change_head(&run.join("recording.kdbg"), |head| head["kernel"]["vmlinux"] = vmlinux.into());
+        let replaying = place.kdbg_in(&run, &["replay", "."]);
+        let line = replaying.wait_for_line();
+        assert!(line.starts_with("gdb -iex 'set auto-load off' '/"), "{vmlinux}: {line}");
+        // As if its user had allowed everything.
+        let careless = line.replacen("gdb ", "gdb -iex 'add-auto-load-safe-path /' ", 1);
+        let said = by_its_line(&place, &careless, "bt\n");
+        assert!(said.contains("tcp_v4_send_reset") && !evil.exists(), "{vmlinux}: {said}");
+        // It is run where nothing says that it should not be.
+        by_its_line(&place, &careless.replace("-iex 'set auto-load off' ", ""), "detach\n");
+        assert!(evil.exists(), "{vmlinux}: nothing was tried");
+        fs::remove_file(&evil).unwrap();
+        let launch = fs::read_to_string(run.join(".vscode/launch.json")).unwrap();
+        assert!(!launch.contains("vmlinux-gdb.py") && launch.matches("-iex").count() == 3, "{launch}");
+        replaying.signal(rustix::process::Signal::INT);
+        replaying.wait().assert_code(130);
+    }
     place.assert_nothing_left();
 }
 

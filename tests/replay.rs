@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::offline::{LIMIT, gdb_on_replay, recorded, vmlinux};
+use support::offline::{LIMIT, attached, gdb_on_replay, recorded, vmlinux};
 use support::plain::{Comparison, RECIPE, STOPS, VALUES, script};
 use support::printed::looks;
 use support::{Place, obtain, recipe, slot};
@@ -80,13 +80,13 @@ fn the_kernels_own_scripts_read_a_recording() {
     let _slot = slot();
     let place = Place::new();
     let (report, _) = recorded(&place, &recipe(&[support::HIT]), &["--record"]);
-    let scripts = Path::new(vmlinux(&report)).with_file_name("vmlinux-gdb.py");
-    let commands = format!(
-        "python import sys; sys.dont_write_bytecode = True\ntarget remote SOCKET\nsource {}\nlx-version\nlx-ps\nlx-dmesg\n\
-         p $lx_current().comm\nlx-mounts\n",
-        scripts.display()
-    );
-    let said = gdb_on_replay(&place, &place.out(), vmlinux(&report), &commands);
+    let scripts = Path::new(vmlinux(&report)).with_file_name("scripts/gdb");
+    let said =
+        attached(&place, &place.out(), "lx-version\nlx-ps\nlx-dmesg\np $lx_current().comm\nlx-mounts\ninfo source\n");
+    assert!(!said.contains("auto-loading has been declined"), "{said}");
+    let compiled =
+        fs::read_dir(scripts.join("linux")).unwrap().flatten().find(|entry| entry.file_name() == "__pycache__");
+    assert!(compiled.is_none(), "{compiled:?}");
     let task = format!("$1 = {}, ", report["hits"][0]["task"]["comm"]);
     let release = report["kernel"]["release"].as_str().unwrap();
     for words in

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::cli::ExportArgs;
-use crate::commands::recorded::{self, Recorded, file_of};
+use crate::commands::recorded::{self, Origin, Recorded, file_of, quoted};
 use crate::error::{Error, IoContext, Result};
 use crate::kernel::vmlinux::addresses;
 use crate::pack::is_pack;
@@ -13,6 +13,7 @@ use crate::recording::vmcore::{InfoPlace, Vmcore, info};
 use crate::report::text::size;
 use crate::store::space;
 use crate::ui;
+use crate::vscode::Served;
 
 /// The option that has a kernel keep its VMCOREINFO, and the names of that.
 const OPTION: &str = "PROC_KCORE";
@@ -31,7 +32,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
             .hint("`tar xf FILE` makes a run directory of it, and `kdbg export` takes that"));
     }
     let file = file_of(&args.run)?;
-    let Recorded { mut recording, without, .. } = recorded::open(&args.run)?;
+    let Recorded { mut recording, without, origin, .. } = recorded::open(&args.run)?;
     let hit = recording.place_of(args.hit)?;
     let output = args.output.clone().unwrap_or_else(|| file.with_file_name(format!("hit-{}.vmcore", args.hit)));
     recording.cut.iter().for_each(|cut| warn(cut));
@@ -43,7 +44,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
     }
     write(&core, &mut recording, &output)?;
     eprintln!("{} of memory at hit {} of {}", size(core.bytes()), args.hit, recording.head.recipe);
-    let words = openers(&recording, hit, &output);
+    let words = openers(&recording, hit, &output, origin);
     ui::print(&words).or_host("write to standard output")?;
     stack_in_crash(&recording, hit).into_iter().for_each(|words| eprintln!("{words}"));
     Ok(())
@@ -105,11 +106,15 @@ fn write(core: &Vmcore, recording: &mut Recording, output: &Path) -> Result<()> 
 }
 
 /// The commands that open it, a line each. GDB begins with the first CPU.
-fn openers(recording: &Recording, hit: usize, output: &Path) -> String {
-    let (core, vmlinux) = (output.display(), &recording.head.kernel.vmlinux);
+fn openers(recording: &Recording, hit: usize, output: &Path, origin: Origin) -> String {
+    let (core, vmlinux) = (quoted(&output.to_string_lossy()), quoted(&recording.head.kernel.vmlinux));
+    let guard = match origin {
+        Origin::Foreign => format!(" -iex {}", quoted(Served::NO_AUTO_LOAD)),
+        Origin::Cache | Origin::Host => String::new(),
+    };
     let thread = match recording.hits.get(hit).map_or(0, |hit| hit.cpu) {
         0 => String::new(),
         cpu => format!(" -ex 'thread {}'", cpu + 1),
     };
-    format!("gdb '{vmlinux}' '{core}'{thread}\ndrgn -c '{core}' -s '{vmlinux}'\ncrash '{vmlinux}' '{core}'\n")
+    format!("gdb{guard} {vmlinux} {core}{thread}\ndrgn -c {core} -s {vmlinux}\ncrash {vmlinux} {core}\n")
 }

@@ -6,11 +6,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::cli::PackArgs;
-use crate::commands::recorded::{self, Recorded, file_of};
+use crate::commands::recorded::{self, Recorded, file_of, is_plain};
 use crate::error::{Error, IoContext, Result};
 use crate::gdb::lines::Lines;
 use crate::kernel::vmlinux;
-use crate::pack::{About, Content, ENDING, SOURCE, VMLINUX, write};
+use crate::pack::{About, Content, ENDING, MANIFEST, SOURCE, VMLINUX, write};
 use crate::recording::KernelOf;
 use crate::report::model::Report;
 use crate::report::sources::KernelTree;
@@ -22,6 +22,8 @@ const REPORT: &str = "report.json";
 /// What has gdb attach, once `kdbg replay` serves the recording; and where it does that then.
 const ATTACH: &str = "attach.gdb";
 const ADDRESS: &str = "127.0.0.1:1234";
+/// What is written for as long as a guest is held.
+const HELD: &str = "held.json";
 /// The kernel's own commands for gdb, beside its vmlinux.
 const SCRIPTS: [&str; 2] = ["vmlinux-gdb.py", "scripts"];
 
@@ -35,23 +37,32 @@ pub fn pack(args: &PackArgs) -> Result<()> {
     let run =
         fs::canonicalize(if run == Path::new("") { Path::new(".") } else { run }).or_host("find the run directory")?;
     let report = report_of(&run)?;
-    let Recorded { recording, without, .. } = recorded::open(&recording)?;
+    let Recorded { recording, without, about: earlier, .. } = recorded::open(&recording)?;
     let KernelOf { release, build_id, vmlinux, .. } = recording.head.kernel;
     let recipe = recording.head.recipe;
-    let mut about = About { kdbg: env!("CARGO_PKG_VERSION").into(), recipe, release, build_id, tree: None };
     let mut files = all_of(&run)?;
+    // Of what was a pack before, the source that came with it.
+    let is_source = |path: &String| path.strip_prefix(SOURCE).is_some_and(|path| path.starts_with('/'));
+    let tree = earlier.and_then(|earlier| earlier.tree).filter(|_| files.keys().any(is_source));
+    let mut about = About { kdbg: env!("CARGO_PKG_VERSION").into(), recipe, release, build_id, tree };
     match without {
         Some(why) if !args.thin => {
             return Err(Error::usage(why).hint("`kdbg pack RUN --thin` packs the run without its kernel"));
         }
+        Some(_) if about.tree.is_some() => {}
         Some(why) => eprintln!("warning: no source is packed: {why}"),
         None => {
-            about.tree = add_sources(&report, Path::new(&vmlinux), &mut files);
+            about.tree = add_sources(&report, Path::new(&vmlinux), &mut files).or(about.tree);
+            if about.tree.is_none() {
+                eprintln!("warning: no source is packed: none of the stacks' files is where vmlinux says");
+            }
             if !args.thin {
                 add_kernel(Path::new(&vmlinux), &mut files)?;
             }
         }
     }
+    // It is somebody else's text where pack.json, or vmlinux, is.
+    about.tree = about.tree.filter(|tree| is_plain(tree));
     files.insert(ATTACH.into(), Content::Text(attach(&about, args.thin)));
     let name = name(&about.recipe, &run);
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.{ENDING}")));
@@ -77,13 +88,16 @@ fn name(recipe: &str, run: &Path) -> String {
     format!("{recipe}-{run}").replace(['/', ' '], "-")
 }
 
-/// All files of a run but those that can be made of the others, or are of a session that is over.
+/// All files of a run but those that can be made of the others, are of a session that is over, or come from elsewhere: the
+/// kernel, and what only a pack has. What begins with a dot is a file that a kdbg was writing when it was killed.
 fn all_of(run: &Path) -> Result<BTreeMap<String, Content>> {
     let mut files = BTreeMap::new();
     add_folder(run, "", &mut files)?;
     files.retain(|path, _| {
+        let first = path.split('/').next().unwrap_or_default();
         let is_made_of_others = path.ends_with(".vmcore") || path.ends_with(&format!(".{ENDING}"));
-        !is_made_of_others && !["held.json", ATTACH].contains(&path.as_str())
+        let is_elsewhere = [HELD, ATTACH, MANIFEST, VMLINUX].contains(&path.as_str()) || SCRIPTS.contains(&first);
+        !is_made_of_others && !is_elsewhere && !first.starts_with('.')
     });
     Ok(files)
 }
@@ -124,14 +138,13 @@ fn add_sources(report: &Report, vmlinux: &Path, files: &mut BTreeMap<String, Con
     let tree = KernelTree::new(&name);
     let on_stacks = report.hits.iter().flat_map(|hit| &hit.frames).filter_map(|frame| frame.file.clone());
     let mut found = false;
-    for file in on_stacks.chain(inlined(report, vmlinux, &name)) {
+    // Report and vmlinux may be somebody else's, who would have other files than these.
+    let is_source = |file: &String| [".c", ".h", ".S", ".rs"].iter().any(|ending| file.ends_with(ending));
+    for file in on_stacks.chain(inlined(report, vmlinux, &name)).filter(is_source) {
         if let Some(path) = tree.path(&file) {
             files.insert(format!("{SOURCE}/{file}"), Content::File(path));
             found = true;
         }
-    }
-    if !found {
-        eprintln!("warning: no source is packed: none of the stacks' files is in {name}");
     }
     found.then_some(name)
 }
@@ -156,7 +169,7 @@ fn attach(about: &About, thin: bool) -> String {
     let tree = about.tree.as_ref().map(|tree| format!("set substitute-path {tree} {SOURCE}\n")).unwrap_or_default();
     format!(
         "# In this folder: `kdbg replay . --listen {ADDRESS}` in one terminal, `gdb -x {ATTACH}` in another.\n\
-         set pagination off\n{file}\n{tree}target remote {ADDRESS}\n"
+         set auto-load off\nset pagination off\n{file}\n{tree}target remote {ADDRESS}\n"
     )
 }
 

@@ -1,10 +1,11 @@
 //! What the verbs that read a recording begin with: the recording of a run or of a pack, and its kernel.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::kernel::vmlinux::{by_build_id, has_build_id};
-use crate::pack::{self, SOURCE, VMLINUX, is_pack, unpack};
+use crate::pack::{self, About, SOURCE, VMLINUX, is_pack, unpack};
 use crate::recording::{FILE, KernelOf, Recording};
 use crate::store::{Cache, Staging};
 
@@ -17,10 +18,23 @@ pub(super) struct Recorded {
     pub(super) without: Option<String>,
     /// What gdb has to be told so that it finds the source; nothing of it runs anything.
     pub(super) commands: Vec<String>,
-    /// That vmlinux was beside the recording, and so is somebody else's, if this was a pack.
-    pub(super) is_foreign: bool,
+    /// Who has put vmlinux where it is.
+    pub(super) origin: Origin,
+    /// What is packed, where this is a pack, or the folder that somebody has made of one.
+    pub(super) about: Option<About>,
     /// The folder of a pack, which is there as long as this is.
     pub(super) unpacked: Option<Staging>,
+}
+
+/// Who has put a vmlinux where it is, and so what gdb may run of what lies beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// kdbg, in its cache: the kernel's own commands for gdb are there.
+    Cache,
+    /// The host: where distributions put debug information.
+    Host,
+    /// Whoever has sent the recording, as far as anybody knows: nothing of it is run.
+    Foreign,
 }
 
 /// Opens the recording of a run directory, of a pack, or the file itself.
@@ -32,8 +46,13 @@ pub(super) fn open(run: &Path) -> Result<Recorded> {
         return open_pack(run);
     }
     let file = file_of(run)?;
-    let beside = file.with_file_name(VMLINUX);
-    with_kernel(Recording::open(&file)?, &beside, Cache::place().ok().map(Cache::unproved).as_ref())
+    let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    // gdb and VS Code are started elsewhere.
+    let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
+    let cache = Cache::place().ok().map(Cache::unproved);
+    let recorded = with_kernel(Recording::open(&file)?, &folder.join(VMLINUX), cache.as_ref())?;
+    let about = pack::about(&folder).filter(|about| about.build_id == recorded.recording.head.kernel.build_id);
+    Ok(with_sources(recorded, about, &folder))
 }
 
 /// Unpacks it beside what the cache has in the making: what a kdbg that was killed leaves there the next one sweeps.
@@ -47,38 +66,66 @@ fn open_pack(pack: &Path) -> Result<Recorded> {
         return Err(Error::usage(format!("{} has the recording of another kernel than it says", pack.display())));
     }
     let recorded = with_kernel(recording, &stage.path().join(VMLINUX), Some(&cache))?;
-    let sources = stage.path().join(SOURCE);
-    let tree = about.tree.filter(|tree| sources.is_dir() && is_plain(tree));
-    let commands = tree.map(|tree| format!("set substitute-path {tree} {}", sources.display()));
-    Ok(Recorded { commands: commands.into_iter().collect(), unpacked: Some(stage), ..recorded })
+    let recorded = with_sources(recorded, Some(about), stage.path());
+    Ok(Recorded { unpacked: Some(stage), ..recorded })
+}
+
+/// Has gdb find the source that was packed, in this folder.
+fn with_sources(recorded: Recorded, about: Option<About>, folder: &Path) -> Recorded {
+    let sources = folder.join(SOURCE);
+    let tree = about.as_ref().and_then(|about| about.tree.as_deref()).filter(|tree| is_plain(tree));
+    let place = sources.to_str().filter(|place| is_plain(place) && sources.is_dir());
+    let commands = tree.zip(place).map(|(tree, place)| format!("set substitute-path {tree} {place}"));
+    Recorded { commands: commands.into_iter().collect(), about, ..recorded }
 }
 
 /// Finds the kernel: where it was when the run was recorded, beside the recording, or wherever there is one with its build-id.
+///
+/// Whoever has sent the recording says where it was, and may mean something that lies beside it: only a whole path counts.
 fn with_kernel(mut recording: Recording, beside: &Path, cache: Option<&Cache>) -> Result<Recorded> {
     let KernelOf { release, build_id, vmlinux, .. } = &recording.head.kernel;
-    let places = [Path::new(vmlinux), beside];
-    let found = places.into_iter().find(|path| has_build_id(path, build_id)).map(Path::to_path_buf);
-    let found = found.or_else(|| by_build_id(build_id, release, cache));
+    let was = Some(Path::new(vmlinux)).filter(|path| path.is_absolute() && is_plain(vmlinux));
+    let named = was.into_iter().chain([beside]).find(|path| has_build_id(path, build_id)).map(Path::to_path_buf);
+    let searched = if named.is_none() { by_build_id(build_id, release, cache) } else { None };
+    let is_searched = searched.is_some();
+    let found = named.or(searched);
     let without = found.is_none().then(|| {
         format!(
             "there is no vmlinux with the build-id {build_id}, neither where it was ({vmlinux}) nor in the cache nor where \
              distributions put one: `kdbg build RECIPE` builds it again"
         )
     });
-    let is_foreign = found.as_deref() == Some(beside);
+    // Beside a link to it there may be anything.
+    let cached = found.as_deref().and_then(|found| among_kernels(found, cache));
+    let origin = match &cached {
+        Some(_) => Origin::Cache,
+        None if is_searched => Origin::Host,
+        None => Origin::Foreign,
+    };
     let kernel = &mut recording.head.kernel;
     kernel.source = kernel.source.take().filter(|source| is_plain(source));
-    match found {
+    match cached.or(found) {
         Some(found) => kernel.vmlinux = found.to_string_lossy().into_owned(),
         None if is_plain(&kernel.vmlinux) => {}
         None => kernel.vmlinux = VMLINUX.into(),
     }
-    Ok(Recorded { recording, without, commands: Vec::new(), is_foreign, unpacked: None })
+    Ok(Recorded { recording, without, commands: Vec::new(), origin, about: None, unpacked: None })
+}
+
+/// Where a file really is, if that is among the cache's kernels.
+fn among_kernels(file: &Path, cache: Option<&Cache>) -> Option<PathBuf> {
+    let kernels = fs::canonicalize(cache?.path("kernels")).ok()?;
+    fs::canonicalize(file).ok().filter(|file| file.starts_with(kernels))
 }
 
 /// Whether a text of somebody else's can stand in a command that people copy, or that gdb gets.
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     !text.contains(|letter: char| letter.is_whitespace() || letter.is_control() || "'\"\\`$".contains(letter))
+}
+
+/// A word as a shell takes it, whatever is in it.
+pub(super) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// The recording of a run: in its directory, or the file itself.

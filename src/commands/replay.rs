@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::ReplayArgs;
-use crate::commands::recorded::{self, Recorded};
+use crate::commands::recorded::{self, Origin, Recorded, quoted};
 use crate::error::{IoContext, Result};
 use crate::event::Cancel;
 use crate::kernel::gdb_commands;
-use crate::recording::{Head, Replay};
+use crate::recording::{Head, Recording, Replay};
 use crate::report::text::plural;
 use crate::server::{Address, Left, Server};
 use crate::ui;
@@ -27,9 +27,7 @@ pub fn replay(args: &ReplayArgs, cancel: &Cancel) -> Result<ExitCode> {
     let server = Server::listen(&address)?;
     say(&recorded);
     offer(&recorded, server.address());
-    let Recorded { recording, commands, .. } = &recorded;
-    let commands: String = commands.iter().map(|command| format!(" -ex '{command}'")).collect();
-    let line = format!("gdb '{}'{commands} -ex 'target remote {}'\n", recording.head.kernel.vmlinux, server.address());
+    let line = line(&recorded, server.address());
     ui::print(&line).or_host("write to standard output")?;
     // The folder of a pack stays for as long as this does.
     let Recorded { recording, unpacked: _folder, .. } = recorded;
@@ -58,12 +56,54 @@ fn say(Recorded { recording, without, .. }: &Recorded) {
     }
 }
 
-/// Has VS Code find it. Who has no use for that, or a folder that cannot be written to, attaches gdb all the same.
-fn offer(Recorded { recording, commands, is_foreign, .. }: &Recorded, address: &Address) {
+/// The command that has gdb attach. gdb runs `-iex` before it reads the symbols, wherever it stands.
+fn line(Recorded { recording, commands, origin, .. }: &Recorded, address: &Address) -> String {
     let kernel = &recording.head.kernel;
-    let vmlinux = Path::new(&kernel.vmlinux);
-    // Beside a vmlinux that somebody else has sent there may be scripts, which nobody has looked at.
-    let usual = if *is_foreign { Vec::new() } else { gdb_commands(vmlinux, kernel.source.as_deref().map(Path::new)) };
+    let (vmlinux, target) = (Path::new(&kernel.vmlinux), format!("target remote {address}"));
+    let words = |flag: &str, command: &str| format!(" {flag} {}", quoted(command));
+    let (mut first, mut early) = (String::new(), String::new());
+    match origin {
+        Origin::Cache => early = own_commands(vmlinux).iter().map(|command| words("-iex", command)).collect(),
+        Origin::Host => {}
+        Origin::Foreign => first = words("-iex", Served::NO_AUTO_LOAD),
+    }
+    let source = source(recording).map(|tree| format!("directory {}", tree.display()));
+    let late: String = source.iter().chain(commands).chain([&target]).map(|command| words("-ex", command)).collect();
+    format!("gdb{first} {}{early}{late}\n", quoted(&kernel.vmlinux))
+}
+
+/// Has gdb load the kernel's own commands (`lx-ps`, `lx-dmesg`) with this vmlinux, where they were built with it.
+fn own_commands(vmlinux: &Path) -> Vec<String> {
+    let folder = vmlinux.parent().filter(|_| vmlinux.with_file_name("vmlinux-gdb.py").is_file());
+    let load = |folder: &Path| {
+        // What is compiled of them must not get into the cache.
+        [
+            "python import sys; sys.dont_write_bytecode = True".into(),
+            format!("add-auto-load-safe-path {}", folder.display()),
+        ]
+    };
+    folder.map(load).into_iter().flatten().collect()
+}
+
+/// The source tree, where it is still there.
+fn source(recording: &Recording) -> Option<&Path> {
+    recording.head.kernel.source.as_deref().map(Path::new).filter(|tree| tree.is_absolute() && tree.is_dir())
+}
+
+/// What has gdb find the source, and nothing more.
+fn without_scripts(recording: &Recording) -> Vec<String> {
+    source(recording).map(|tree| format!("directory {}", tree.display())).into_iter().collect()
+}
+
+/// Has VS Code find it. Who has no use for that, or a folder that cannot be written to, attaches gdb all the same.
+fn offer(Recorded { recording, commands, origin, .. }: &Recorded, address: &Address) {
+    let kernel = &recording.head.kernel;
+    let usual = match origin {
+        Origin::Cache => gdb_commands(Path::new(&kernel.vmlinux), source(recording)),
+        // Beside it there may be scripts, which nobody has looked at.
+        Origin::Host => without_scripts(recording),
+        Origin::Foreign => [Served::NO_AUTO_LOAD.into()].into_iter().chain(without_scripts(recording)).collect(),
+    };
     let offered = vscode::offer(&Served {
         name: NAME,
         address: address.to_string(),

@@ -10,7 +10,7 @@ use tar::{Archive, Entry, EntryType};
 
 use super::{About, FORMAT, Hashing, LONGEST, MANIFEST, MOST, Manifest};
 use crate::error::{Error, IoContext, Result};
-use crate::report::text::size;
+use crate::report::text::{printable, size};
 use crate::store::space;
 
 /// What everything that is compressed with zstd begins with (RFC 8878, 3.1.1).
@@ -24,6 +24,17 @@ pub fn is_pack(path: &Path) -> bool {
     File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && magic == MAGIC
 }
 
+/// What the folder says of itself that somebody has made of a pack; none where it is another folder, or says nothing that
+/// is understood.
+pub fn about(folder: &Path) -> Option<About> {
+    let mut text = Vec::new();
+    File::open(folder.join(MANIFEST)).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
+    serde_json::from_slice::<Manifest>(&text)
+        .ok()
+        .filter(|manifest| manifest.pack == FORMAT)
+        .map(|manifest| manifest.about)
+}
+
 /// Unpacks into an empty folder. Gives what is packed.
 ///
 /// # Errors
@@ -32,7 +43,7 @@ pub fn unpack(pack: &Path, into: &Path) -> Result<About> {
     let doing = format!("read {}", pack.display());
     let file = File::open(pack).or_host(&doing)?;
     Unpacking { pack, into }.all(BufReader::new(file)).map_err(|failure| match failure {
-        Failure::Refused(why) => Error::usage(format!("{} is refused: {why}", pack.display()))
+        Failure::Refused(why) => Error::usage(format!("{} is refused: {}", pack.display(), printable(&why)))
             .hint("have it sent again: `kdbg pack RUN` makes one"),
         Failure::Told(error) => error,
     })
@@ -164,7 +175,10 @@ fn path_of<R: Read>(entry: &Entry<'_, R>, folder: Option<&Path>) -> Result<PathB
     if entry.header().entry_type() != EntryType::Regular {
         return refused(format!("{} is no plain file", path.display()));
     }
-    if path.to_str().is_none() || !path.components().all(|part| matches!(part, Component::Normal(_))) {
+    if path.to_str().is_none_or(|path| printable(path) != path) {
+        return refused(format!("{} has a name that does not show on a terminal", path.display()));
+    }
+    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
         return refused(format!("{} does not stay in its folder", path.display()));
     }
     match folder {

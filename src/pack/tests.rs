@@ -54,6 +54,7 @@ fn what_was_packed_comes_back() {
     let (found, into) = unpacked(&pack).unwrap();
     assert_eq!(found, about());
     assert_eq!(all(into.path()), ["x".repeat(100_000).as_str(), "int a;\n", ""]);
+    assert_eq!(super::about(into.path()), None, "its list is not unpacked");
     let again = packed(folder.path());
     assert_eq!(fs::read(pack).unwrap(), fs::read(again).unwrap(), "the same of the same files");
 }
@@ -132,6 +133,7 @@ fn what_no_pack_has_is_refused_and_nothing_is_outside() {
         ("is no plain file", vec![listed(), entry(EntryType::Directory, "p/a/", "")]),
         ("is no plain file", vec![listed(), entry(EntryType::GNULongName, "p/a", "evil")]),
         ("is no plain file", vec![listed(), entry(EntryType::XHeader, "p/a", "evil")]),
+        ("a\\x1b[2J has a name that does not show", vec![listed(), file("p/a\x1b[2J")]),
         ("is not in its list", vec![listed(), file("p/b")]),
         ("or there twice", vec![list(FORMAT, &[("a", "evil")]), file("p/a"), file("p/a")]),
         ("is not as long as its list says", vec![list(FORMAT, &[("a", "other")]), file("p/a")]),

@@ -16,7 +16,7 @@ use super::diagnostic::{Diagnostic, Objection, Span};
 use super::image::is_plain_name;
 use super::locate::{Outline, Part};
 use super::point::is_identifier;
-use super::types::{Comparison, ExpectSpec, GuestSpec, ProbeSpec, Recipe};
+use super::types::{Comparison, ExpectSpec, GuestSpec, MOST_CPUS, ProbeSpec, Recipe};
 use crate::spelling;
 
 pub(super) use image::image;
@@ -71,8 +71,9 @@ impl Checker<'_, '_> {
 
     fn guest(&mut self, guest: &GuestSpec) {
         self.plain_name("guest.image", "an image", &guest.image, "images/NAME.yaml");
-        if !(1..=64).contains(&guest.cpus) {
-            self.value("guest.cpus", format!("a guest cannot have {} CPUs", guest.cpus), "must be 1 to 64");
+        if !(1..=MOST_CPUS).contains(&guest.cpus) {
+            let range = format!("must be 1 to {MOST_CPUS}");
+            self.value("guest.cpus", format!("a guest cannot have {} CPUs", guest.cpus), range);
         }
         if !(64..=64 << 10).contains(&guest.memory.mebibytes) {
             self.value("guest.memory", format!("a guest cannot have {} of memory", guest.memory), "must be 64M to 64G");

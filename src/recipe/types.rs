@@ -45,13 +45,16 @@ pub struct Recipe {
 #[serde(transparent)]
 pub struct OptionValue(pub String);
 
+/// The most CPUs that a guest can have.
+pub const MOST_CPUS: u32 = 64;
+
 /// Which guest: what is in it and how big it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuestSpec {
     /// The image: `images/<name>.yaml`.
     pub image: String,
-    /// Virtual CPUs, 1 to 64.
+    /// Virtual CPUs, 1 to [`MOST_CPUS`].
     pub cpus: u32,
     /// Memory, like `256M`.
     pub memory: MemorySize,

@@ -1,7 +1,7 @@
 //! The contents of pages, unpacked when they are wanted.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 
 use super::format::{PAGE_SIZE, count};
@@ -53,7 +53,7 @@ impl Contents {
             Some(kept) => kept,
             None => {
                 let packed = file.get(place.clone()).unwrap_or_default();
-                let pages = zstd::decode_all(packed)?;
+                let pages = unpacked(packed)?;
                 if self.unpacked.len() == KEPT {
                     self.unpacked.pop_front();
                 }
@@ -65,5 +65,31 @@ impl Contents {
         let bytes = self.unpacked.get(kept).and_then(|(_, pages)| pages.get(at..at + into.len()));
         into.copy_from_slice(bytes.ok_or_else(|| io::Error::other("a page is missing"))?);
         Ok(())
+    }
+}
+
+/// The pages that these packed ones say they are: what somebody has packed may be longer than it says.
+fn unpacked(packed: &[u8]) -> io::Result<Vec<u8>> {
+    let size = (count(packed)? * PAGE_SIZE) as u64;
+    let mut pages = Vec::new();
+    zstd::stream::Decoder::new(packed)?.take(size + 1).read_to_end(&mut pages)?;
+    match pages.len() as u64 == size {
+        true => Ok(pages),
+        false => Err(io::Error::other("its pages are more, or fewer, than it says")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_longer_than_it_says_is_refused() {
+        let page = zstd::bulk::compress(&[7; PAGE_SIZE], 1).unwrap();
+        assert_eq!(unpacked(&page).unwrap(), [7; PAGE_SIZE]);
+        // The first frame says its size, and others come behind it.
+        let longer = [page.as_slice(), &page].concat();
+        assert_eq!(count(&longer).unwrap(), 1);
+        assert!(unpacked(&longer).is_err());
     }
 }

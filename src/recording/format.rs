@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::paging::PAGE;
+use crate::recipe::types::MOST_CPUS;
+use crate::report::text::printable;
+use crate::server::description;
 
 /// A page's bytes.
 pub(super) const PAGE_SIZE: usize = PAGE as usize;
@@ -32,6 +35,38 @@ pub struct Head {
     pub cpus: u32,
     /// QEMU's description of its registers: target.xml, and the files that it includes.
     pub description: BTreeMap<String, String>,
+}
+
+/// The most memory, in bytes: pages have numbers of 32 bits.
+const MOST_MEMORY: u64 = PAGE << 32;
+
+impl Head {
+    /// Why this is no guest that kdbg has recorded; a recording may be somebody else's.
+    pub(super) fn wrong(&self) -> Option<String> {
+        let KernelOf { release, build_id, vmlinux, source } = &self.kernel;
+        let texts = [&self.recipe, release, build_id, vmlinux].into_iter().chain(source);
+        if let Some(text) = texts.into_iter().find(|text| !is_printable(text)) {
+            return Some(format!("`{}` is no name", printable(text)));
+        }
+        if !self.memory.is_multiple_of(PAGE) || !(1..=MOST_MEMORY).contains(&self.memory) {
+            return Some(format!("no guest has {} bytes of memory", self.memory));
+        }
+        if !(1..=MOST_CPUS).contains(&self.cpus) {
+            return Some(format!("no guest has {} CPUs", self.cpus));
+        }
+        let without = !self.description.contains_key(description::TARGET);
+        without.then(|| format!("it does not describe the registers: there is no {}", description::TARGET))
+    }
+
+    /// How many pages the memory has.
+    pub(super) fn pages(&self) -> u64 {
+        self.memory / PAGE
+    }
+}
+
+/// Whether a text can be shown on a terminal as it is.
+pub(super) fn is_printable(text: &str) -> bool {
+    printable(text) == text
 }
 
 /// The kernel of a recording.

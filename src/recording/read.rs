@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::chunk::{Found, Kind, MAGIC, next};
 use super::contents::Contents;
-use super::format::{BaseIndex, Head, HitIndex, PAGE_SIZE, Stop, unpack};
+use super::format::{BaseIndex, Head, HitIndex, PAGE_SIZE, Stop, is_printable, unpack};
 use crate::error::{Error, IoContext, Result};
 use crate::memory::offset;
 use crate::memory::paging::Tables;
+use crate::report::text::printable;
 use crate::server::description;
 
 /// What mends a recording that cannot be read.
@@ -111,7 +112,10 @@ impl Parse {
         self.at = MAGIC.len();
         let head: Head = match next(&bytes[self.at..]) {
             Found::Whole(Kind::Head, content, length) => {
-                let head = serde_json::from_slice(content).map_err(|error| self.damaged(&error.to_string()))?;
+                let head: Head = serde_json::from_slice(content).map_err(|error| self.damaged(&error.to_string()))?;
+                if let Some(why) = head.wrong() {
+                    return Err(self.damaged(&why));
+                }
                 self.at += length;
                 head
             }
@@ -164,13 +168,15 @@ impl Parse {
     ) -> std::io::Result<()> {
         let end = self.at + length;
         let mut add = |packed: &[u8]| into.contents.add(bytes, end - packed.len()..end);
+        let memory = into.head.pages();
         let wrong = |why: &str| Err(std::io::Error::other(why.to_string()));
         match kind {
             Kind::Head => return wrong("it begins twice"),
             Kind::Base => {
                 let (BaseIndex { pages }, packed) = unpack(content)?;
                 let numbers = add(packed)?;
-                if pages.len() != numbers.len() || !into.hits.is_empty() {
+                let are_there = pages.iter().all(|page| u64::from(*page) < memory);
+                if pages.len() != numbers.len() || !are_there || !into.hits.is_empty() {
                     return wrong("what the guest began with is not what was written");
                 }
                 for (page, number) in pages.into_iter().zip(numbers) {
@@ -179,10 +185,13 @@ impl Parse {
             }
             Kind::Hit => {
                 let (HitIndex { stop, pages }, packed) = unpack(content)?;
-                add(packed)?;
+                let new = add(packed)?;
                 let cpus = into.head.cpus;
-                let fits = stop.cpu < cpus && stop.registers.len() == cpus as usize;
-                if !fits || pages.iter().any(|(_, number)| !into.contents.has(*number)) {
+                let fits = stop.cpu < cpus && stop.registers.len() == cpus as usize && is_printable(&stop.probe);
+                let are_there =
+                    pages.iter().all(|(page, number)| u64::from(*page) < memory && into.contents.has(*number));
+                // Each new content is that of a page.
+                if !fits || !are_there || new.len() > pages.len() {
                     return wrong("a hit is not what was written");
                 }
                 let hit = into.hits.len();
@@ -196,6 +205,7 @@ impl Parse {
     }
 
     fn damaged(&self, why: &str) -> Error {
+        let why = printable(why);
         Error::usage(format!("{} is damaged at byte {}: {why}", self.path.display(), self.at)).hint(AGAIN)
     }
 

@@ -7,9 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::format::PAGE_SIZE;
+use super::chunk::{Kind, MAGIC, chunk};
+use super::format::{BaseIndex, HitIndex, PAGE_SIZE, pack};
 use super::{Head, KernelOf, Pages, Recording, Replay, Stop, Writer, Written};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
+use crate::memory::paging::PAGE;
 use crate::server::{Behind, Breakpoint, Move, Why};
 
 /// How many pages the memory has.
@@ -225,6 +227,66 @@ fn a_damaged_or_foreign_file_is_refused_with_the_place() {
         assert!(error.message.contains("is no recording that this kdbg reads"), "{error}");
     }
     assert_eq!(Recording::open(&folder.path().join("none")).unwrap_err().kind, ErrorKind::Host);
+}
+
+/// What somebody else makes of what a recording says of itself.
+type Change = fn(&mut Head);
+
+/// A recording as somebody else may make it: with checksums that are right.
+fn foreign(path: &Path, head: &Head, chunks: &[(Kind, Vec<u8>)]) -> Result<Recording, Error> {
+    let head = chunk(Kind::Head, &serde_json::to_vec(head).unwrap());
+    let chunks = chunks.iter().flat_map(|(kind, content)| chunk(*kind, content));
+    fs::write(path, MAGIC.iter().copied().chain(head).chain(chunks).collect::<Vec<u8>>()).unwrap();
+    Recording::open(path)
+}
+
+#[test]
+fn what_no_kdbg_has_recorded_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("foreign");
+    let page = [7; PAGE_SIZE];
+    let base = |pages: &[u32]| (Kind::Base, pack(&BaseIndex { pages: pages.to_vec() }, &page).unwrap());
+    let hit = |stop: Stop, pages: &[(u32, u32)], new: &[u8]| {
+        (Kind::Hit, pack(&HitIndex { stop, pages: pages.to_vec() }, new).unwrap())
+    };
+    let usual = || vec![base(&[8]), hit(stop(1), &[(9, 1), (10, 2)], &page)];
+    let mut whole = foreign(&path, &head(), &usual()).unwrap();
+    assert!([8, 9, 10].into_iter().all(|at| text(&mut whole, 0, at * PAGE) == "\u{7}".repeat(5)));
+    let heads: [(&str, Change); 11] = [
+        ("no guest has 0 bytes", |head| head.memory = 0),
+        ("no guest has 4097 bytes", |head| head.memory = 4097),
+        ("bytes of memory", |head| head.memory = 1 << 45),
+        ("bytes of memory", |head| head.memory = !(PAGE - 1)),
+        ("no guest has 0 CPUs", |head| head.cpus = 0),
+        ("no guest has 65 CPUs", |head| head.cpus = 65),
+        ("there is no target.xml", |head| head.description.clear()),
+        ("`a\\x1b[2J` is no name", |head| head.recipe = "a\x1b[2J".into()),
+        ("`a\\n` is no name", |head| head.kernel.release = "a\n".into()),
+        ("is no name", |head| head.kernel.vmlinux = "/\u{202e}".into()),
+        ("is no name", |head| head.kernel.source = Some("\x07".into())),
+    ];
+    for (why, change) in heads {
+        let mut changed = head();
+        change(&mut changed);
+        let error = foreign(&path, &changed, &usual()).unwrap_err();
+        assert!(error.kind == ErrorKind::Usage && error.message.contains(why), "{why}: {error}");
+        assert!(!error.message.contains(char::is_control), "{error:?}");
+    }
+    let named = Stop { probe: "\x1b[2J".into(), ..stop(1) };
+    let chunks = [
+        vec![base(&[PAGES]), hit(stop(1), &[], &[])],
+        vec![base(&[8, 9]), hit(stop(1), &[], &[])],
+        vec![hit(stop(1), &[(PAGES, 0)], &[])],
+        vec![hit(stop(1), &[(8, 1)], &[])],
+        // Contents that are nobody's.
+        vec![hit(stop(1), &[(8, 1)], &[page, page].concat())],
+        vec![hit(Stop { cpu: 2, ..stop(1) }, &[], &[])],
+        vec![hit(named, &[], &[])],
+    ];
+    for (at, chunks) in chunks.iter().enumerate() {
+        let error = foreign(&path, &head(), chunks).unwrap_err();
+        assert!(error.message.contains("what was written"), "{at}: {error}");
+    }
 }
 
 /// Lets it run. Gives the hit where it stands then, and why.

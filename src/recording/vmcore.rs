@@ -60,12 +60,9 @@ impl Vmcore {
         let tables = recording.tables(hit, cpu).ok_or_else(|| notes::missing("cr3"))?;
         let memory = recording.head.memory;
         let mapped = tables.runs(&mut |address, into| recording.read(hit, address, into));
-        let mut loads = in_memory(&mapped, memory);
-        let rest = unmapped(&loads, memory);
-        let left_out = (loads.len() + rest.len()).saturating_sub(MOST_LOADS);
-        // The kernel's are the first ones.
-        loads.truncate(loads.len().saturating_sub(left_out));
-        let rest = if left_out > 0 { unmapped(&loads, memory) } else { rest };
+        let all = in_memory(&mapped, memory);
+        let (mut loads, rest) = fitting(&all, memory, MOST_LOADS);
+        let left_out = all.len() - loads.len();
         // Nobody finds these by a virtual address.
         loads.extend(rest.into_iter().map(|run| Run { from: tables.nowhere() + run.to, ..run }));
         let pages = recording.filled(hit).count() as u64;
@@ -157,6 +154,22 @@ fn in_memory(mapped: &[Run], memory: u64) -> Vec<Run> {
         })
     });
     parts.collect()
+}
+
+/// As many of these runs, from the first one on, as fit with the memory that is in none of them; and that. The kernel's are
+/// the first ones.
+fn fitting(runs: &[Run], memory: u64, most: usize) -> (Vec<Run>, Vec<Run>) {
+    let mut count = runs.len();
+    loop {
+        let rest = unmapped(&runs[..count], memory);
+        let excess = (count + rest.len()).saturating_sub(most);
+        if excess == 0 || count == 0 {
+            return (runs[..count].to_vec(), rest);
+        }
+        // A run that is left out spares two segments where it was between two pieces of the rest, and none where it makes
+        // a new one: one at a time it would take forever.
+        count = count.saturating_sub(excess.div_ceil(2).max(count / 32));
+    }
 }
 
 /// The memory that none of these runs is mapped to, as runs from 0 on.

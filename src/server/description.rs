@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+/// The file that all others are included by.
+pub const TARGET: &str = "target.xml";
+
 /// Where a register is in the packet, in bytes, and how long it is.
 pub fn place(description: &BTreeMap<String, String>, name: &str) -> Option<(usize, usize)> {
     let mut at = 0;
@@ -28,7 +31,7 @@ pub fn value(description: &BTreeMap<String, String>, packet: &[u8], name: &str) 
 
 /// All registers with their sizes in bits, in order.
 fn registers(description: &BTreeMap<String, String>) -> Vec<(&str, u32)> {
-    let target = description.get("target.xml").map(String::as_str).unwrap_or_default();
+    let target = description.get(TARGET).map(String::as_str).unwrap_or_default();
     let mut found = in_file(target);
     for file in includes(target) {
         found.extend(description.get(file).map(|text| in_file(text)).unwrap_or_default());

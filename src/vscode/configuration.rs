@@ -15,10 +15,20 @@ pub struct Served {
     /// The file with the symbols.
     pub vmlinux: String,
     /// Commands of GDB's that find the source, and whatever else is wanted before it attaches. No quotation marks and no
-    /// backslashes: extensions differ in what they make of them.
+    /// backslashes: extensions differ in what they make of them. [`Served::NO_AUTO_LOAD`] is one that is run before all else.
     pub commands: Vec<String>,
     /// Whether a breakpoint has to be one in a register of the CPU.
     pub hardware: bool,
+}
+
+impl Served {
+    /// Has GDB run nothing of what lies beside vmlinux or is in it. It is too late for that once GDB has read the symbols,
+    /// which each extension has it do early; so this is an argument of GDB's.
+    pub const NO_AUTO_LOAD: &str = "set auto-load off";
+
+    fn is_guarded(&self) -> bool {
+        self.commands.iter().any(|command| command == Self::NO_AUTO_LOAD)
+    }
 }
 
 /// How many breakpoints an x86-64 CPU has registers for.
@@ -41,7 +51,9 @@ pub(super) fn all(served: &Served) -> [(String, Value); 3] {
 /// `setupCommands`, some of which want them.
 fn microsoft(served: &Served) -> Value {
     let symbols = format!("file {}", served.vmlinux);
-    let setup = std::iter::once(&symbols).chain(&served.commands);
+    let guard = served.commands.iter().filter(|command| *command == Served::NO_AUTO_LOAD);
+    let rest = served.commands.iter().filter(|command| *command != Served::NO_AUTO_LOAD);
+    let setup = guard.chain([&symbols]).chain(rest);
     let setup = setup.map(|command| json!({ "text": command, "ignoreFailures": true }));
     let mut configuration = json!({
         "name": served.name,
@@ -56,6 +68,10 @@ fn microsoft(served: &Served) -> Value {
         "additionalSOLibSearchPath": "",
         "setupCommands": setup.collect::<Value>()
     });
+    if served.is_guarded() {
+        // One text, of which only double quotation marks hold words together.
+        configuration["miDebuggerArgs"] = json!(format!("-iex \"{}\"", Served::NO_AUTO_LOAD));
+    }
     if served.hardware {
         configuration["hardwareBreakpoints"] = json!({ "require": true, "limit": REGISTERS });
     }
@@ -64,7 +80,7 @@ fn microsoft(served: &Served) -> Value {
 
 /// Native Debug. It runs `autorun` when it has attached, and knows nothing of breakpoints in registers.
 fn native_debug(served: &Served) -> Value {
-    json!({
+    let mut configuration = json!({
         "name": format!("{} (Native Debug)", served.name),
         "type": "gdb",
         "request": "attach",
@@ -75,7 +91,11 @@ fn native_debug(served: &Served) -> Value {
         "stopAtConnect": true,
         "valuesFormatting": "parseText",
         "autorun": served.commands
-    })
+    });
+    if served.is_guarded() {
+        configuration["debugger_args"] = json!(["-iex", Served::NO_AUTO_LOAD]);
+    }
+    configuration
 }
 
 /// Eclipse's CDT GDB. Without `run` it lets go on what it has attached to.
@@ -92,6 +112,9 @@ fn cdt(served: &Served) -> Value {
         "preConnectCommands": before,
         "target": { "type": "remote", "parameters": [served.address] }
     });
+    if served.is_guarded() {
+        configuration["gdbArguments"] = json!(["-iex", Served::NO_AUTO_LOAD]);
+    }
     if served.hardware {
         configuration["hardwareBreakpoint"] = json!(true);
     }
@@ -130,6 +153,22 @@ mod tests {
             (&registers[2]["hardwareBreakpoint"], &plain[2]["hardwareBreakpoint"]),
             (&true.into(), &Value::Null)
         );
+    }
+
+    #[test]
+    fn a_foreign_vmlinux_is_read_by_a_gdb_that_runs_nothing_of_it() {
+        let mut foreign = served(false);
+        foreign.commands.insert(0, Served::NO_AUTO_LOAD.into());
+        let keys = ["miDebuggerArgs", "debugger_args", "gdbArguments"];
+        let guards = |served: &Served| {
+            let all = all(served);
+            [0, 1, 2].map(|at| all[at].1[keys[at]].clone())
+        };
+        let words = json!(["-iex", "set auto-load off"]);
+        assert_eq!(guards(&foreign), ["-iex \"set auto-load off\"".into(), words.clone(), words]);
+        assert_eq!(guards(&served(false)), [Value::Null, Value::Null, Value::Null]);
+        let first = |served: &Served| all(served)[0].1["setupCommands"][0]["text"].clone();
+        assert_eq!([first(&foreign), first(&served(false))], ["set auto-load off", "file /k/vmlinux"]);
     }
 
     #[test]

@@ -250,6 +250,13 @@ impl Place {
         Running::start(self.command(args), self.out(), Reader::Patient)
     }
 
+    /// Starts kdbg in another folder than the place's own.
+    pub(crate) fn kdbg_in(&self, folder: &Path, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.current_dir(folder);
+        Running::start(command, self.out(), Reader::Patient)
+    }
+
     /// Starts kdbg where `folder` of the cache, with what is in it, is on a disk of its own, as small as this (`64k`), which
     /// is gone afterwards. None where this user may mount nothing.
     pub(crate) fn kdbg_with_small_disk(&self, folder: &str, size: &str, args: &[&str]) -> Option<Running> {

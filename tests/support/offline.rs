@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Place;
 
@@ -53,9 +54,9 @@ fn gdb(place: &Place, vmlinux: &str, commands: &str) -> String {
 pub(crate) fn gdb_on_replay(place: &Place, run: &Path, vmlinux: &str, commands: &str) -> String {
     let replaying = place.kdbg(&["replay", run.to_str().unwrap()]);
     let line = replaying.wait_for_line();
-    let target = line.split('\'').nth(3).unwrap().replace("target remote ", "");
+    let target = line.split("'target remote ").nth(1).unwrap().trim_end_matches('\'');
     assert!(target.starts_with("127.0.0.1:") && line.starts_with(&format!("gdb '{vmlinux}'")), "{line}");
-    let said = gdb(place, vmlinux, &commands.replace("SOCKET", &target));
+    let said = gdb(place, vmlinux, &commands.replace("SOCKET", target));
     replaying.signal(Signal::INT);
     replaying.wait().assert_code(130);
     said
@@ -64,15 +65,34 @@ pub(crate) fn gdb_on_replay(place: &Place, run: &Path, vmlinux: &str, commands: 
 /// Has a plain GDB do this with what the command that `kdbg replay` prints attaches to. Gives what both have said.
 pub(crate) fn attached(place: &Place, run: &Path, commands: &str) -> String {
     let replaying = place.kdbg(&["replay", run.to_str().unwrap()]);
-    let line = replaying.wait_for_line();
-    let script = place.file("commands.gdb", commands);
-    let words = "-nx -batch -iex 'set auto-load off' -iex 'set debuginfod enabled off'";
-    let line = line.replacen("gdb ", &format!("exec gdb {words} "), 1) + &format!(" -x '{}'", script.display());
-    let output = bounded(place, "sh").args(["-c", &line]).output().unwrap();
+    let said = by_its_line(place, &replaying.wait_for_line(), commands);
     replaying.signal(Signal::INT);
     let ended = replaying.wait();
     ended.assert_code(130);
-    said(&output) + &ended.stderr
+    said + &ended.stderr
+}
+
+/// Has GDB do this, started by this line as it is printed, but for where its commands come from.
+pub(crate) fn by_its_line(place: &Place, line: &str, commands: &str) -> String {
+    let script = place.file("commands.gdb", commands);
+    let line = format!("exec {line} -nx -batch -iex 'set debuginfod enabled off' -x '{}'", script.display());
+    said(&bounded(place, "sh").args(["-c", &line]).output().unwrap())
+}
+
+/// Changes what a recording says of itself, as somebody else may: a chunk has a kind (4 bytes), its content's length and checksum,
+/// and the checksum of these.
+pub(crate) fn change_head(recording: &Path, change: impl Fn(&mut Value)) {
+    let bytes = fs::read(recording).unwrap();
+    let (magic, rest) = bytes.split_at(8);
+    let length = usize::try_from(u64::from_le_bytes(rest[4..12].try_into().unwrap())).unwrap();
+    let mut head = serde_json::from_slice(&rest[28..28 + length]).unwrap();
+    change(&mut head);
+    let content = serde_json::to_vec(&head).unwrap();
+    let mut prefix = rest[..4].to_vec();
+    prefix.extend((content.len() as u64).to_le_bytes());
+    prefix.extend(xxh3_64(&content).to_le_bytes());
+    prefix.extend(xxh3_64(&prefix).to_le_bytes());
+    fs::write(recording, [magic, &prefix, &content, &rest[28 + length..]].concat()).unwrap();
 }
 
 /// A core that kdbg has written.
@@ -136,8 +156,18 @@ pub(crate) fn crash_version() -> Option<u32> {
     text.lines().find_map(|line| line.strip_prefix("crash ")?.split('.').next()?.parse().ok())
 }
 
-/// Where drgn is, as `cargo xtask setup` puts it there; none if it is not.
+/// Where drgn is, as `cargo xtask setup` puts it there; none where no wheel of it fits.
 pub(crate) fn drgn_modules() -> Option<PathBuf> {
     let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("drgn");
-    fs::exists(modules.join("requirements.txt")).unwrap().then_some(modules)
+    let is_there = fs::exists(modules.join("requirements.txt")).unwrap();
+    assert!(is_there || !has_wheel(), "there is no drgn to test with: `cargo xtask setup` installs it");
+    is_there.then_some(modules)
+}
+
+/// Whether `tests/drgn/requirements.txt` has a wheel for this host.
+fn has_wheel() -> bool {
+    let fits = "import sys, platform\nis_known = (3, 9) <= sys.version_info[:2] <= (3, 14)\n\
+                sys.exit(not is_known or platform.libc_ver()[0] != 'glibc')";
+    cfg!(target_arch = "x86_64")
+        && Command::new("python3").args(["-c", fits]).status().map_or(true, |status| status.success())
 }

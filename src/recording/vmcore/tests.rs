@@ -45,6 +45,22 @@ fn a_core_has_the_memory_of_its_hit_by_virtual_and_by_physical_addresses() {
     assert_eq!(all, ["begin", "otherbegin", "beginagain"]);
 }
 
+/// Every other page is mapped, from high addresses to low ones: what one that is left out leaves behind is one more piece.
+#[test]
+fn as_many_runs_stay_as_there_is_room_for() {
+    let memory = 64 * PAGE;
+    let runs: Vec<Run> = (0..32).map(|at| Run { from: at << 20, to: 2 * (31 - at) * PAGE, size: PAGE }).collect();
+    for most in [1, 2, 3, 10, 33, 63, 64, 65] {
+        let (loads, rest) = fitting(&runs, memory, most);
+        assert!(loads.len() + rest.len() <= most, "{most}: {loads:?} {rest:?}");
+        assert_eq!(loads, runs[..loads.len()], "the first ones");
+        assert_eq!(loads.len() == runs.len(), most >= 64, "{most}");
+        assert!(most < 3 || !loads.is_empty(), "{most}");
+        let all: u64 = loads.iter().chain(&rest).map(|run| run.size).sum();
+        assert_eq!(all, memory, "{most}: all of it is in one");
+    }
+}
+
 #[test]
 fn memory_that_is_mapped_nowhere_is_there_by_its_physical_address() {
     let run = |from, to, size| Run { from, to, size };
