@@ -50,11 +50,13 @@ struct Stacks {
 /// A run does not have its hits, or GDB does not print its stacks.
 pub(super) fn bench(root: &Path, cancel: &Cancel) -> Result<()> {
     let sides = Sides::new(root, "replay", cancel)?;
-    let dear = measure_hit(&sides, "bench-dear", "base, net")?;
-    let stacks = measure_stacks(&sides, root, cancel)?;
-    let cheap = measure_hit(&sides, "bench-cheap", "base, net, trace")?;
-    let section = section(&dear, &cheap, &stacks, &machine(&["gdb", "qemu-system-x86_64"]));
-    ui::print(&section).or_host("write to standard output")
+    let show = |text: String| ui::print(&text).or_host("write to standard output");
+    show(head(&machine(&["gdb", "qemu-system-x86_64"])))?;
+    show(stacks(&measure_stacks(&sides, root, cancel)?))?;
+    for (name, config) in [("bench-dear", "base, net"), ("bench-cheap", "base, net, trace")] {
+        show(hit(config, &measure_hit(&sides, name, config)?))?;
+    }
+    Ok(())
 }
 
 fn measure_hit(sides: &Sides<'_>, name: &str, config: &str) -> Result<Hit> {
@@ -139,38 +141,29 @@ impl Drop for Served {
     }
 }
 
-fn section(dear: &Hit, cheap: &Hit, stacks: &Stacks, machine: &str) -> String {
-    let mut text = format!("Linux 6.1, TCG, medians of {ROUNDS} rounds in one run, {HITS} hits each, {machine}.\n\n");
-    let mut table = |head: &str, rows: [(&str, &[Duration], &[Duration]); 2]| {
-        text.push_str(head);
-        for (what, before, after) in rows {
-            let (before, after) = (median(before.to_vec()).as_secs_f64(), median(after.to_vec()).as_secs_f64());
-            let ratio = after / before;
-            text.push_str(&format!("| {what} | {:.1} ms | {:.1} ms | {ratio:.2} |\n", before * 1e3, after * 1e3));
-        }
-        text.push('\n');
-    };
-    table(
-        "| a hit, from the step's start to its end | not recorded | recorded | ratio |\n| --- | ---: | ---: | ---: |\n",
-        [
-            ("base+net, stops at a breakpoint", &dear.plain, &dear.recorded),
-            ("base+net+trace, cheap stops", &cheap.plain, &cheap.recorded),
-        ],
+fn head(machine: &str) -> String {
+    format!("Linux 6.1, TCG, medians of {ROUNDS} rounds in one run, {HITS} hits each, {machine}.\n\n")
+}
+
+fn row(what: &str, before: &[Duration], after: &[Duration]) -> String {
+    let (before, after) = (median(before.to_vec()).as_secs_f64(), median(after.to_vec()).as_secs_f64());
+    format!("| {what} | {:.1} ms | {:.1} ms | {:.2} |\n", before * 1e3, after * 1e3, after / before)
+}
+
+fn stacks(stacks: &Stacks) -> String {
+    let head = "| `bt full` | live, QEMU's stub | `kdbg replay` | ratio |\n| --- | ---: | ---: | ---: |\n";
+    let [first, other] = [("at the first hit", 0), ("at any other", 1)]
+        .map(|(what, which)| row(what, &stacks.live[which], &stacks.replay[which]));
+    format!("{head}{first}{other}\n")
+}
+
+fn hit(config: &str, hit: &Hit) -> String {
+    let head = format!(
+        "| {config}: a hit, of the step's whole time | not recorded | recorded | ratio |\n| --- | ---: | ---: | ---: |\n"
     );
-    table(
-        "| `bt full` | live, QEMU's stub | `kdbg replay` | ratio |\n| --- | ---: | ---: | ---: |\n",
-        [
-            ("at the first hit", &stacks.live[0], &stacks.replay[0]),
-            ("at any other", &stacks.live[1], &stacks.replay[1]),
-        ],
-    );
-    for (what, hit) in [("base+net", dear), ("base+net+trace", cheap)] {
-        let (whole, each) = (hit.size as f64 / 1e6, hit.size as f64 / 1e6 / HITS as f64);
-        text.push_str(&format!(
-            "The recording of {what}: {whole:.1} MB, {each:.2} MB a hit with the template's share.\n"
-        ));
-    }
-    text
+    let row = row("stops as kdbg makes them there", &hit.plain, &hit.recorded);
+    let (whole, each) = (hit.size as f64 / 1e6, hit.size as f64 / 1e6 / HITS as f64);
+    format!("{head}{row}\nThe recording: {whole:.1} MB, {each:.2} MB a hit with the template's share.\n\n")
 }
 
 #[cfg(test)]
@@ -180,16 +173,15 @@ mod tests {
     #[test]
     fn each_pair_has_its_medians_and_their_ratio() {
         let all = |millis: [u64; 3]| millis.map(Duration::from_millis).to_vec();
-        let hit = |plain, recorded| Hit { plain: all(plain), recorded: all(recorded), size: 4_000_000 };
-        let stacks = Stacks { live: [all([50; 3]), all([4; 3])], replay: [all([25; 3]), all([2, 2, 9])] };
-        let text = section(&hit([100; 3], [90, 110, 120]), &hit([4; 3], [5; 3]), &stacks, "a machine");
-        for line in [
-            "| base+net, stops at a breakpoint | 100.0 ms | 110.0 ms | 1.10 |\n",
-            "| base+net+trace, cheap stops | 4.0 ms | 5.0 ms | 1.25 |\n",
-            "| at the first hit | 50.0 ms | 25.0 ms | 0.50 |\n",
-            "| at any other | 4.0 ms | 2.0 ms | 0.50 |\n",
-            "The recording of base+net: 4.0 MB, 0.20 MB a hit with the template's share.\n",
-        ] {
+        let seen = Stacks { live: [all([50; 3]), all([4; 3])], replay: [all([25; 3]), all([2, 2, 9])] };
+        let text = stacks(&seen);
+        for line in ["| at the first hit | 50.0 ms | 25.0 ms | 0.50 |\n", "| at any other | 4.0 ms | 2.0 ms | 0.50 |\n"]
+        {
+            assert!(text.contains(line), "{line}{text}");
+        }
+        let of = Hit { plain: all([100; 3]), recorded: all([90, 110, 120]), size: 4_000_000 };
+        let text = hit("base, net", &of);
+        for line in [" | 100.0 ms | 110.0 ms | 1.10 |\n", "The recording: 4.0 MB, 0.20 MB a hit"] {
             assert!(text.contains(line), "{line}{text}");
         }
     }
