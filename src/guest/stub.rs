@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, IoContext, Result};
@@ -39,7 +41,7 @@ pub struct Stub {
     step: Option<Step>,
     physical: bool,
     /// The machine was shut down, and can only be looked at.
-    over: bool,
+    over: Arc<AtomicBool>,
     set: BTreeSet<(u8, u64, u64)>,
 }
 
@@ -71,7 +73,7 @@ impl Stub {
             running: false,
             step: None,
             physical: false,
-            over: false,
+            over: Arc::default(),
             set: BTreeSet::new(),
         };
         cancel.check()?;
@@ -104,9 +106,17 @@ impl Stub {
         }
     }
 
-    /// Nothing of it runs any more: QEMU takes a resume of a machine that was shut down, and never stops it again.
-    pub fn only_look(&mut self) {
-        self.over = true;
+    /// Nothing of it runs any more once this is set: QEMU takes a resume of a machine that was shut down, and never stops it again.
+    pub fn only_look_once(&mut self, over: Arc<AtomicBool>) {
+        self.over = over;
+    }
+
+    fn is_over(&mut self) -> bool {
+        let over = self.over.load(Ordering::Relaxed);
+        if over {
+            self.halt.note = Some("the guest is shut down: it can be looked at, and does not run on".into());
+        }
+        over
     }
 
     /// Whether QEMU is still there. Nothing is expected of it.
@@ -299,8 +309,7 @@ impl Behind for Stub {
     }
 
     fn resume(&mut self, how: Move) -> Result<()> {
-        if self.over {
-            self.halt.note = Some("the guest is shut down: it can be looked at, and does not run on".into());
+        if self.is_over() {
             return Ok(());
         }
         match how {
@@ -325,7 +334,13 @@ impl Behind for Stub {
         let deadline = Instant::now() + patience;
         while self.running {
             let answer = self.hear()?;
-            self.over |= answer.as_deref().is_some_and(is_over);
+            if answer.as_deref().is_some_and(is_over) {
+                self.over.store(true, Ordering::Relaxed);
+            } else if answer.is_none() && self.is_over() {
+                // Of a stop that there was QEMU would have told by now.
+                self.running = false;
+                return Ok(Some(self.halt.clone()));
+            }
             if let Some(halt) = answer.and_then(|answer| halt(&answer, self.halt.cpu)) {
                 self.running = false;
                 match self.has_not_moved(&halt)? {

@@ -50,6 +50,11 @@ impl Guest {
         self.qmp.keep()
     }
 
+    /// Whether its kernel said something after which it may shut down.
+    pub fn has_given_up(&self) -> bool {
+        self.console.fatal().is_some()
+    }
+
     /// Whether it was halted, switched off or restarted, and not by what its kernel complains about.
     pub fn has_ended_itself(&self) -> bool {
         self.console.fatal().is_none() && self.console.ending().is_some()

@@ -163,10 +163,12 @@ impl Shell {
         }
         for Seen { kind, text, .. } in self.guest.news() {
             show(output, told(&format!("{}: {text}", kind.said())).as_bytes())?;
-            if self.guest.is_over()? {
-                visited.over.store(true, Ordering::Relaxed);
-                show(output, told("it stands still now; a debugger can look at it, Ctrl-] ends it").as_bytes())?;
-            }
+        }
+        // It shuts down a moment after it has said why.
+        let is_new = self.guest.has_given_up() && !visited.over.load(Ordering::Relaxed);
+        if is_new && self.guest.is_over()? {
+            visited.over.store(true, Ordering::Relaxed);
+            show(output, told("it stands still now; a debugger can look at it, Ctrl-] ends it").as_bytes())?;
         }
         if self.guest.has_ended_itself() { Err(self.guest.post_mortem()) } else { Ok(()) }
     }
