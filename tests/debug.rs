@@ -96,6 +96,29 @@ fn an_early_guest_waits_for_a_debugger_before_its_first_instruction() {
 }
 
 #[test]
+fn a_guest_that_panics_is_there_to_be_looked_at_until_the_person_leaves() {
+    let (place, recipe) = place_with(1);
+    let _slot = slot();
+    let mut terminal = place.kdbg_at_terminal(&["debug", &recipe, "--accel", "tcg"], 24, 200);
+    address(&place);
+    terminal.types("echo re''ady\r");
+    terminal.shows("ready");
+    // One that is there when it happens, and one that comes then.
+    let first = place.kdbg_reading(&["attach"], "set width 0\ncontinue\nbacktrace\ncontinue\ndetach\n");
+    first.wait_for_said("Continuing.");
+    terminal.types("echo c > /proc/sysrq-trigger\r");
+    for ended in [first.wait_within(LIMIT), gdb(&place, "continue\nbacktrace\ndetach")] {
+        ended.assert_code(0);
+        assert!(ended.stdout.contains("sysrq_handle_crash"), "{ended}");
+        assert!(ended.stderr.contains("does not run on"), "{ended}");
+    }
+    terminal.shows("[kdbg] it stands still now; a debugger can look at it, Ctrl-] ends it");
+    terminal.types("\u{1d}");
+    terminal.wait().assert_code(0);
+    place.assert_nothing_left();
+}
+
+#[test]
 fn an_address_that_is_taken_is_told_before_anything_boots() {
     let (place, recipe) = place_with(1);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -238,8 +238,9 @@ fn a_run_that_fails_is_held_where_it_does() {
     let step = "  - { name: crash, run: echo c > /proc/sysrq-trigger }\n";
     let recipe = RECIPE.replace("CPUS", "2").replace("expect:\n", &format!("{step}expect:\n"));
     let (running, _) = start_recipe(&place, &recipe, "fail");
-    let ended = gdb(&place, "backtrace\ndetach");
-    assert!(ended.stdout.contains(" panic (") && ended.stdout.contains("sysrq_handle_crash"), "{ended}");
+    let ended = gdb(&place, "backtrace\ncontinue\nbacktrace\ndetach");
+    assert_eq!(ended.stdout.matches(" panic (").count(), 2, "{ended}");
+    assert!(ended.stdout.contains("sysrq_handle_crash") && ended.stderr.contains("does not run on"), "{ended}");
     let report = running.wait_within(LIMIT).assert_error(5, "guest", &["panic", "sysrq_handle_crash"]);
     assert_eq!(report["incidents"][0]["kind"], "panic");
     place.assert_nothing_left();

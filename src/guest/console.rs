@@ -108,6 +108,11 @@ impl Log {
         self.tail().watcher.fatal().cloned()
     }
 
+    /// Whether the guest's kernel has panicked.
+    pub fn has_panicked(&self) -> bool {
+        self.tail().watcher.has_panicked()
+    }
+
     /// Whether the guest is lost, and has said why, or has had this long to do so.
     pub fn is_lost(&self, patience: Duration) -> bool {
         let tail = self.tail();

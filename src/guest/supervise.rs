@@ -50,9 +50,9 @@ impl Guest {
         self.qmp.keep()
     }
 
-    /// Whether its kernel said something after which it may shut down.
-    pub fn has_given_up(&self) -> bool {
-        self.console.fatal().is_some()
+    /// Whether its kernel has panicked, after which it shuts down.
+    pub fn has_panicked(&self) -> bool {
+        self.console.has_panicked()
     }
 
     /// Whether it was halted, switched off or restarted, and not by what its kernel complains about.

@@ -46,6 +46,8 @@ pub struct Shell {
     id: String,
     /// Debuggers come to this guest: it goes on when there is no more input, and whatever its kernel complains about.
     pub(super) visited: Option<Visited>,
+    /// It was told that the guest has shut down.
+    is_over: bool,
 }
 
 /// How it was left.
@@ -97,7 +99,7 @@ impl Shell {
         let terminal = guest.take_terminal().ok_or_else(|| Error::guest("the guest has no terminal"))?;
         let id = format!("shell-{:08x}", nonce());
         guest.run(&id, &script(size, term), None)?;
-        Ok((Shell { guest, terminal, id, visited: None }, admitted))
+        Ok((Shell { guest, terminal, id, visited: None, is_over: false }, admitted))
     }
 
     /// Carries bytes between the person and the shell until one of them has enough.
@@ -165,9 +167,10 @@ impl Shell {
             show(output, told(&format!("{}: {text}", kind.said())).as_bytes())?;
         }
         // It shuts down a moment after it has said why.
-        let is_new = self.guest.has_given_up() && !visited.over.load(Ordering::Relaxed);
-        if is_new && self.guest.is_over()? {
+        if !self.is_over && self.guest.has_panicked() && self.guest.is_over()? {
+            // A debugger that was there has heard of it, and whoever serves it.
             visited.over.store(true, Ordering::Relaxed);
+            self.is_over = true;
             show(output, told("it stands still now; a debugger can look at it, Ctrl-] ends it").as_bytes())?;
         }
         if self.guest.has_ended_itself() { Err(self.guest.post_mortem()) } else { Ok(()) }

@@ -115,6 +115,11 @@ impl Watcher {
         self.seen.iter().find(|seen| seen.kind.is_fatal())
     }
 
+    /// Whether it has panicked, whatever it complained about before.
+    pub fn has_panicked(&self) -> bool {
+        self.seen.iter().any(|seen| seen.kind == Kind::Panic)
+    }
+
     /// How the guest ended itself, if it did.
     pub fn ending(&self) -> Option<Ending> {
         self.ending

@@ -1,5 +1,7 @@
 //! A run that fails is held where it does, before its guest is ended: `--hold fail`.
 
+use std::time::{Duration, Instant};
+
 use super::super::Order;
 use super::super::arm::Armed;
 use super::super::hang::IDLE;
@@ -9,6 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gdb::target;
 use crate::guest::{Guest, without_console};
 
+/// How long a kernel that panics may take until it has shut down.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 /// What ends a kernel.
 const PANIC: &str = "panic";
 /// Where the other CPUs stand then.
@@ -58,6 +62,11 @@ fn stand(
     journal: &mut Journal<'_>,
     why: &str,
 ) -> Result<()> {
+    // One that panics shuts down a moment after it has said so, and is paused on its way there otherwise.
+    let deadline = Instant::now() + SHUTDOWN;
+    while guest.has_panicked() && !guest.is_over()? && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     if target::is_running(&mut armed.gdb, order.cancel)? {
         target::pause(&mut armed.gdb, || guest.pause(), order.cancel)?;
     }
