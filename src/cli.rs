@@ -133,38 +133,34 @@ pub struct SymbolsArgs {
 /// `kdbg shell`.
 #[derive(Debug, Args)]
 pub struct ShellArgs {
-    /// The recipe whose guest to enter.
-    pub recipe: PathBuf,
-    /// Run this kernel instead of the recipe's: a version, a package, or the path of a tree, an archive or a git
-    /// repository (PATH@REVISION).
-    #[arg(long, value_name = "KERNEL")]
-    pub kernel: Option<String>,
-    /// What executes the guest; auto is KVM where a boot under it has passed, else TCG.
-    #[arg(long, value_enum, default_value_t = Accel::Auto)]
-    pub accel: Accel,
-    /// Boot the guest, even where one that was booted before is saved.
-    #[arg(long)]
-    pub cold: bool,
-    /// Install the host packages that are missing.
-    #[arg(long)]
-    pub install: bool,
+    /// The guest to enter.
+    #[command(flatten)]
+    pub guest: GuestArgs,
 }
 
 /// `kdbg debug`.
 #[derive(Debug, Args)]
 pub struct DebugArgs {
-    /// The recipe whose guest to debug.
-    pub recipe: PathBuf,
-    /// Run this kernel instead of the recipe's: a version, a package, or the path of a tree, an archive or a git
-    /// repository (PATH@REVISION).
-    #[arg(long, value_name = "KERNEL")]
-    pub kernel: Option<String>,
+    /// The guest to debug.
+    #[command(flatten)]
+    pub guest: GuestArgs,
     /// Boot, and wait for a debugger before the first instruction.
     #[arg(long)]
     pub early: bool,
     /// Where debuggers find it.
     #[command(flatten)]
     pub listen: ListenArgs,
+}
+
+/// A guest for a person.
+#[derive(Debug, Args)]
+pub struct GuestArgs {
+    /// The recipe whose guest it is.
+    pub recipe: PathBuf,
+    /// Run this kernel instead of the recipe's: a version, a package, or the path of a tree, an archive or a git
+    /// repository (PATH@REVISION).
+    #[arg(long, value_name = "KERNEL")]
+    pub kernel: Option<String>,
     /// What executes the guest; auto is KVM where a boot under it has passed, else TCG.
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub accel: Accel,

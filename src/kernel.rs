@@ -33,7 +33,7 @@ use crate::store::Cache;
 use build::unfinished::{self, Left};
 use build::{Compiled, Workshop};
 use entry::{Entry, MadeModules, Missing};
-pub use entry::{Filed, any_filed, build_id, forget_gone, look};
+pub use entry::{Filed, SCRIPTS, any_filed, build_id, forget_gone, look};
 use explain::Explained;
 use kconfig::Options;
 use kconfig::tree::Tree;

@@ -52,7 +52,7 @@ use arm::Armed;
 pub use boot::Acceleration;
 use boot::{Boot, Parts};
 use capture::Capture;
-pub use handover::{HELD, Held};
+pub use handover::{ATTACH, HELD, Held};
 pub use hold::Hold;
 use journal::Journal;
 use record::Recorder;

@@ -15,7 +15,7 @@ use jsonc_parser::cst::{CstArray, CstInputValue, CstRootNode};
 use serde_json::Value;
 
 use crate::error::{Error, IoContext, Result};
-pub use configuration::Served;
+pub use configuration::{NO_AUTO_LOAD, Served};
 
 /// Where VS Code looks, from the folder that it has open.
 pub const LAUNCH: &str = ".vscode/launch.json";

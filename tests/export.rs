@@ -11,7 +11,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::offline::{Core, crash_version, drgn_modules, export, gdb_on_replay, recorded, vmlinux};
+use support::offline::{Core, TEN, crash_version, drgn_modules, export, gdb_on_replay, recorded, vmlinux};
 use support::plain::{Comparison, LOOP, RECIPE, script};
 use support::printed::{Look, looks};
 use support::{Place, obtain, recipe, second_look, skip, slot};
@@ -19,15 +19,6 @@ use support::{Place, obtain, recipe, second_look, skip, slot};
 /// Probes whose first hits become cores: system calls, softirqs below them, an interrupt, a fault; in an inlined function, and
 /// where a function returns.
 const PROBES: [&str; 8] = ["connect", "connected", "received", "inlined", "reset", "child", "timer", "fault"];
-/// Hits on both CPUs.
-const TWO_CPUS: &str = "name: two-cpus
-kernel: { version: '6.1' }
-guest: { cpus: 2 }
-record: true
-probes: [{ name: rst, at: tcp_v4_send_reset, limit: 10 }]
-trigger:
-  - { name: hits, run: for each in 1 2 3 4 5 6 7 8 9 10; do nc 127.0.0.1 9 < /dev/null; done, exit: 1, timeout: 60s }
-";
 /// What GDB does in a core: one look.
 const ONCE: &str = "print('== stop')\nlook()\nprint('== on')\nend\n";
 /// What GDB does in a replay: a look at each hit.
@@ -243,7 +234,7 @@ fn stacks_of_6_12_are_the_same_live_replayed_and_in_cores() {
 fn stacks_of_two_cpus_are_the_same_in_cores() {
     let _slot = slot();
     let place = Place::new();
-    let (report, _) = recorded(&place, TWO_CPUS, &[]);
+    let (report, _) = recorded(&place, TEN, &[]);
     let hits = list(&report["hits"]);
     let mut total = Total::new("6.1");
     for cpu in 0..2 {

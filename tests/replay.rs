@@ -11,23 +11,13 @@ use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::offline::{LIMIT, attached, gdb_on_replay, recorded, vmlinux};
+use support::offline::{LIMIT, TEN, attached, gdb_on_replay, recorded, vmlinux};
 use support::plain::{Comparison, RECIPE, STOPS, VALUES, script};
 use support::printed::looks;
 use support::{Place, obtain, recipe, slot};
 
 /// The most that a hit may add to a recording, in bytes.
 const MOST: u64 = 3 << 20;
-
-/// Ten hits on two CPUs.
-const TEN: &str = "name: ten
-kernel: { version: '6.1' }
-guest: { cpus: 2 }
-record: true
-probes: [{ name: rst, at: tcp_v4_send_reset, limit: 10 }]
-trigger:
-  - { name: hits, run: for each in 1 2 3 4 5 6 7 8 9 10; do nc 127.0.0.1 9 < /dev/null; done, exit: 1, timeout: 60s }
-";
 
 /// A loop over this many hits: at the last one it is told to stay.
 fn hits(count: usize) -> String {

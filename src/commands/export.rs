@@ -1,9 +1,9 @@
 //! `kdbg export`: a hit of a recording as a core that other debuggers open.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::cli::ExportArgs;
+use crate::commands::output::{ELSEWHERE, folder_of, write_whole};
 use crate::commands::recorded::{self, Origin, Recorded, file_of, quoted};
 use crate::error::{Error, IoContext, Result};
 use crate::kernel::vmlinux::addresses;
@@ -13,14 +13,11 @@ use crate::recording::vmcore::{InfoPlace, Vmcore, info};
 use crate::report::text::size;
 use crate::store::space;
 use crate::ui;
-use crate::vscode::Served;
+use crate::vscode::NO_AUTO_LOAD;
 
 /// The option that has a kernel keep its VMCOREINFO, and the names of that.
 const OPTION: &str = "PROC_KCORE";
 const VARIABLES: [&str; 2] = ["vmcoreinfo_data", "vmcoreinfo_size"];
-
-/// What mends a core that cannot be written.
-const ELSEWHERE: &str = "write it elsewhere with `--output FILE`, or free some space";
 
 /// Writes the core beside the recording, or where the user wants it, and says how to open it.
 ///
@@ -82,8 +79,7 @@ fn info_of(recording: &mut Recording, hit: usize, no_kernel: Option<String>) -> 
 
 /// Writes the file whole or not at all.
 fn write(core: &Vmcore, recording: &mut Recording, output: &Path) -> Result<()> {
-    let folder = output.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    let needed = core.bytes();
+    let (folder, needed) = (folder_of(output), core.bytes());
     if let Ok(there) = space::free(folder)
         && there < needed
     {
@@ -91,25 +87,14 @@ fn write(core: &Vmcore, recording: &mut Recording, output: &Path) -> Result<()> 
         let message = format!("the core takes {needed}, and {} has room for {there}", folder.display());
         return Err(Error::host(message).hint(ELSEWHERE));
     }
-    let mut written = || -> std::io::Result<()> {
-        let file = tempfile::NamedTempFile::new_in(folder)?;
-        core.write(recording, file.as_file())?;
-        file.persist(output)?;
-        Ok(())
-    };
-    written().map_err(|error| match error.kind() {
-        ErrorKind::StorageFull => {
-            Error::host(format!("the disk is full while writing {}", output.display())).hint(ELSEWHERE)
-        }
-        _ => Error::host(format!("cannot write {}: {error}", output.display())).hint(ELSEWHERE),
-    })
+    write_whole(output, |file| core.write(recording, file).or_host(format!("write {}", output.display())))
 }
 
 /// The commands that open it, a line each. GDB begins with the first CPU.
 fn openers(recording: &Recording, hit: usize, output: &Path, origin: Origin) -> String {
     let (core, vmlinux) = (quoted(&output.to_string_lossy()), quoted(&recording.head.kernel.vmlinux));
     let guard = match origin {
-        Origin::Foreign => format!(" -iex {}", quoted(Served::NO_AUTO_LOAD)),
+        Origin::Foreign => format!(" -iex {}", quoted(NO_AUTO_LOAD)),
         Origin::Cache | Origin::Host => String::new(),
     };
     let thread = match recording.hits.get(hit).map_or(0, |hit| hit.cpu) {

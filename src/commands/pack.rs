@@ -1,31 +1,29 @@
 //! `kdbg pack`: a recorded run in one file, for another machine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cli::PackArgs;
+use crate::commands::output::write_whole;
 use crate::commands::recorded::{self, Recorded, file_of, is_plain};
 use crate::error::{Error, IoContext, Result};
 use crate::gdb::lines::Lines;
-use crate::kernel::vmlinux;
+use crate::kernel::{self, vmlinux};
 use crate::pack::{About, Content, ENDING, MANIFEST, SOURCE, VMLINUX, write};
 use crate::recording::KernelOf;
 use crate::report::model::Report;
 use crate::report::sources::KernelTree;
 use crate::report::text::{plural, size};
+use crate::session::{ATTACH, HELD};
 use crate::ui;
 
 /// The report, which says whose recording it is.
 const REPORT: &str = "report.json";
-/// What has gdb attach, once `kdbg replay` serves the recording; and where it does that then.
-const ATTACH: &str = "attach.gdb";
+/// Where `kdbg replay` serves the recording for [`ATTACH`].
 const ADDRESS: &str = "127.0.0.1:1234";
-/// What is written for as long as a guest is held.
-const HELD: &str = "held.json";
 /// The kernel's own commands for gdb, beside its vmlinux.
-const SCRIPTS: [&str; 2] = ["vmlinux-gdb.py", "scripts"];
+const SCRIPTS: [&str; 2] = [kernel::SCRIPTS, "scripts"];
 
 /// Packs a run, and says where.
 ///
@@ -66,7 +64,9 @@ pub fn pack(args: &PackArgs) -> Result<()> {
     files.insert(ATTACH.into(), Content::Text(attach(&about, args.thin)));
     let name = name(&about.recipe, &run);
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.{ENDING}")));
-    save(&about, &name, &files, &output)?;
+    for path in write_whole(&output, |file| write(&about, &name, &files, file))? {
+        eprintln!("warning: {path} is not packed: its name is too long");
+    }
     let bytes = fs::metadata(&output).map_or(0, |metadata| metadata.len());
     eprintln!("{} in {}", plural(files.len() as u64, "file"), size(bytes));
     ui::print(&format!("{}\n", output.display())).or_host("write to standard output")
@@ -171,21 +171,4 @@ fn attach(about: &About, thin: bool) -> String {
         "# In this folder: `kdbg replay . --listen {ADDRESS}` in one terminal, `gdb -x {ATTACH}` in another.\n\
          set auto-load off\nset pagination off\n{file}\n{tree}target remote {ADDRESS}\n"
     )
-}
-
-/// Writes the file whole or not at all.
-fn save(about: &About, name: &str, files: &BTreeMap<String, Content>, output: &Path) -> Result<()> {
-    const ELSEWHERE: &str = "write it elsewhere with `--output FILE`, or free some space";
-    let folder = output.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    let doing = format!("write {}", output.display());
-    let told = |error: std::io::Error| match error.kind() {
-        ErrorKind::StorageFull => Error::host(format!("the disk is full while writing {}", output.display())),
-        _ => Error::host(format!("cannot {doing}: {error}")),
-    };
-    let fresh = tempfile::NamedTempFile::new_in(folder).map_err(|error| told(error).hint(ELSEWHERE))?;
-    let file: &File = fresh.as_file();
-    for path in write(about, name, files, file).map_err(|error| error.hint(ELSEWHERE))? {
-        eprintln!("warning: {path} is not packed: its name is too long");
-    }
-    fresh.persist(output).map(drop).map_err(|error| told(error.error).hint(ELSEWHERE))
 }

@@ -7,12 +7,12 @@ use crate::cli::ReplayArgs;
 use crate::commands::recorded::{self, Origin, Recorded, quoted};
 use crate::error::{IoContext, Result};
 use crate::event::Cancel;
-use crate::kernel::gdb_commands;
+use crate::kernel::{SCRIPTS, gdb_commands};
 use crate::recording::{Head, Recording, Replay};
 use crate::report::text::plural;
 use crate::server::{Address, Left, Server};
 use crate::ui;
-use crate::vscode::{self, LAUNCH, Served};
+use crate::vscode::{self, LAUNCH, NO_AUTO_LOAD, Served};
 
 /// The name of its configurations in VS Code.
 const NAME: &str = "kdbg: the replay";
@@ -65,16 +65,16 @@ fn line(Recorded { recording, commands, origin, .. }: &Recorded, address: &Addre
     match origin {
         Origin::Cache => early = own_commands(vmlinux).iter().map(|command| words("-iex", command)).collect(),
         Origin::Host => {}
-        Origin::Foreign => first = words("-iex", Served::NO_AUTO_LOAD),
+        Origin::Foreign => first = words("-iex", NO_AUTO_LOAD),
     }
-    let source = source(recording).map(|tree| format!("directory {}", tree.display()));
+    let source = source(recording).map(find_source);
     let late: String = source.iter().chain(commands).chain([&target]).map(|command| words("-ex", command)).collect();
     format!("gdb{first} {}{early}{late}\n", quoted(&kernel.vmlinux))
 }
 
 /// Has gdb load the kernel's own commands (`lx-ps`, `lx-dmesg`) with this vmlinux, where they were built with it.
 fn own_commands(vmlinux: &Path) -> Vec<String> {
-    let folder = vmlinux.parent().filter(|_| vmlinux.with_file_name("vmlinux-gdb.py").is_file());
+    let folder = vmlinux.parent().filter(|folder| folder.join(SCRIPTS).is_file());
     let load = |folder: &Path| {
         // What is compiled of them must not get into the cache.
         [
@@ -90,9 +90,9 @@ fn source(recording: &Recording) -> Option<&Path> {
     recording.head.kernel.source.as_deref().map(Path::new).filter(|tree| tree.is_absolute() && tree.is_dir())
 }
 
-/// What has gdb find the source, and nothing more.
-fn without_scripts(recording: &Recording) -> Vec<String> {
-    source(recording).map(|tree| format!("directory {}", tree.display())).into_iter().collect()
+/// What has gdb find the source in this tree.
+fn find_source(tree: &Path) -> String {
+    format!("directory {}", tree.display())
 }
 
 /// Has VS Code find it. Who has no use for that, or a folder that cannot be written to, attaches gdb all the same.
@@ -101,14 +101,14 @@ fn offer(Recorded { recording, commands, origin, .. }: &Recorded, address: &Addr
     let usual = match origin {
         Origin::Cache => gdb_commands(Path::new(&kernel.vmlinux), source(recording)),
         // Beside it there may be scripts, which nobody has looked at.
-        Origin::Host => without_scripts(recording),
-        Origin::Foreign => [Served::NO_AUTO_LOAD.into()].into_iter().chain(without_scripts(recording)).collect(),
+        Origin::Host | Origin::Foreign => source(recording).map(find_source).into_iter().collect(),
     };
     let offered = vscode::offer(&Served {
         name: NAME,
         address: address.to_string(),
         vmlinux: kernel.vmlinux.clone(),
         commands: usual.into_iter().chain(commands.iter().cloned()).collect(),
+        is_foreign: *origin == Origin::Foreign,
         // Nothing is written where a breakpoint is.
         hardware: false,
     });

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tempfile::TempDir;
 
-use super::run::{ensure_host, find};
+use super::guest::with_guest;
 use super::terminal::{left_there, sit_at, size, term};
 use crate::cli::ShellArgs;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -12,43 +12,18 @@ use crate::event::Cancel;
 use crate::server::Address;
 use crate::session::Order;
 use crate::session::shell::Shell;
-use crate::store::{Cache, RunDir};
+use crate::store::RunDir;
 use crate::ui::Ui;
-use crate::{recipe, ui};
 
 /// Opens the guest, attends to it until it is left, and ends it. The exit code is the shell's.
 ///
 /// # Errors
 /// As `kdbg run` before its first step; the guest died, or ended itself. The folder of its logs is left behind then.
 pub fn shell(args: &ShellArgs, cancel: &Cancel) -> Result<ExitCode> {
-    let loaded = recipe::load(&args.recipe)?;
-    let resolved = recipe::resolve(&loaded)?;
-    let named: Vec<String> = args.kernel.iter().cloned().collect();
-    let mut recipes = loaded.for_each_kernel(&named)?;
-    // Of several kernels the first.
-    recipes.truncate(1);
-    let (events, screen) = ui::start(ui::Mode::detect(false));
-    let cache = Cache::open()?;
-    ensure_host(args.install, &recipes, &resolved, &cache, &events, cancel)?;
     let folder = tempfile::Builder::new().prefix("kdbg-shell-").tempdir().or_host("make a folder for logs")?;
-    let order = Order {
-        loaded: recipes.first().unwrap_or(&loaded),
-        resolved: &resolved,
-        acceleration: args.accel.into(),
-        cold: args.cold,
-        early: false,
-        breakpoints: false,
-        record: false,
-        hold: None,
-        listen: Address::ANY,
-        qemu: find("qemu-system-x86_64")?,
-        gdb: find("gdb")?,
-        run_dir: &RunDir::create(&loaded.recipe.name, Some(folder.path()))?,
-        cache: &cache,
-        events: &events,
-        cancel,
-    };
-    attend(&order, screen).map_err(|error| keep_logs(folder, error))
+    let run_dir = |recipe: &str| RunDir::create(recipe, Some(folder.path()));
+    let ended = with_guest(&args.guest, (false, Address::ANY), run_dir, cancel, attend);
+    ended.map_err(|error| keep_logs(folder, error))
 }
 
 /// Opens the guest and attends to the person in it.

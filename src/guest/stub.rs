@@ -107,7 +107,7 @@ impl Stub {
     }
 
     /// Nothing of it runs any more once this is set: QEMU takes a resume of a machine that was shut down, and never stops it again.
-    pub fn only_look_once(&mut self, over: Arc<AtomicBool>) {
+    pub fn stand_still_once(&mut self, over: Arc<AtomicBool>) {
         self.over = over;
     }
 

@@ -19,7 +19,7 @@ pub(super) const VMLINUX: &str = "vmlinux";
 /// The stripped vmlinux, for QEMU.
 pub(super) const BOOT_IMAGE: &str = "boot.elf";
 /// What loads the kernel's own commands into gdb, where they were built. The name under which gdb looks for it by itself.
-pub(super) const SCRIPTS: &str = "vmlinux-gdb.py";
+pub const SCRIPTS: &str = "vmlinux-gdb.py";
 /// The finished `.config`.
 pub(super) const CONFIG: &str = "config";
 /// What is known of them: an [`Entry`].

@@ -271,7 +271,7 @@ impl Behind for Replay {
         Ok(())
     }
 
-    fn told(&mut self) {
+    fn threads_listed(&mut self) {
         // It would have been told of another CPU.
         if self.is_at_hit_of(self.halt.cpu) {
             self.untold = None;

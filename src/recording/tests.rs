@@ -357,7 +357,7 @@ fn the_hit_at_the_end_of_a_step_is_told_again_to_whom_goes_on_without_a_look() {
     assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Interrupted), "a step of several steps");
     replay.left().unwrap();
     assert_eq!(go(&mut replay, Move::Step(0)), (2, Why::Trap));
-    replay.told();
+    replay.threads_listed();
     assert_eq!(go(&mut replay, Move::Continue), (3, Why::Trap), "the user has seen it");
     assert_eq!(go(&mut replay, Move::ReverseContinue), (2, Why::Trap));
     for _ in 0..2 {

@@ -66,7 +66,7 @@ pub trait Behind {
 
     /// The client asks which CPUs there are. GDB does that when it tells its user of a stop, and not at those that are its own
     /// business, as the ends of most steps.
-    fn told(&mut self) {}
+    fn threads_listed(&mut self) {}
 
     /// Waits for a stop, for no longer than this.
     ///

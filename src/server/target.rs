@@ -167,7 +167,7 @@ impl MultiThreadBase for Machine<'_> {
     /// CPUs.
     fn list_active_threads(&mut self, thread_is_active: &mut dyn FnMut(Tid)) -> Result<()> {
         (0..self.behind.cpus()).for_each(|cpu| thread_is_active(tid(cpu)));
-        self.behind.told();
+        self.behind.threads_listed();
         Ok(())
     }
 

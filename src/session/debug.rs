@@ -132,7 +132,7 @@ impl Host {
             // Nothing of what went wrong may leave it so.
             let _ = self.connect().and_then(Stub::release);
         })?;
-        stub.only_look_once(Arc::clone(&self.over));
+        stub.stand_still_once(Arc::clone(&self.over));
         self.tell("a debugger has come; the guest stands still");
         let left = client.serve(&mut stub, &self.end);
         if !matches!(left, Ok(Left::Gone)) {

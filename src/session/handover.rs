@@ -12,8 +12,8 @@ use crate::error::{Error, IoContext, Result};
 use crate::kernel::{KernelBuild, gdb_commands};
 use crate::vscode::{self, LAUNCH, Served};
 
-/// The script, in the run directory.
-const SCRIPT: &str = "attach.gdb";
+/// The script that has gdb attach, in the run directory.
+pub const ATTACH: &str = "attach.gdb";
 /// What `kdbg attach` reads there; it is there for as long as the guest is held.
 pub const HELD: &str = "held.json";
 /// The name of its configurations in VS Code.
@@ -60,9 +60,9 @@ pub(super) struct Found(#[expect(dead_code, reason = "what is locked is open")] 
 
 /// Writes all three and says how to attach.
 pub(super) fn write(order: &Order<'_>, handover: &Handover<'_>, journal: &mut Journal<'_>) -> Result<Found> {
-    let script = absolute(&order.run_dir.file(SCRIPT));
+    let script = absolute(&order.run_dir.file(ATTACH));
     let function = handover.hit.and_then(|hit| journal.function_of(hit));
-    order.run_dir.write(SCRIPT, &handover.script(function))?;
+    order.run_dir.write(ATTACH, &handover.script(function))?;
     let launch = handover.launch();
     let events = order.events;
     events.fact("gdb", format!("gdb -x {}", script.display()));
@@ -100,7 +100,7 @@ impl Held {
 
 /// The guest is held no more.
 pub(super) fn end(order: &Order<'_>) {
-    for name in [HELD, SCRIPT] {
+    for name in [HELD, ATTACH] {
         // Nobody finds anything there any more, whether it is deleted or not.
         let _ = fs::remove_file(order.run_dir.file(name));
     }
@@ -132,6 +132,7 @@ impl Handover<'_> {
             address: self.address.clone(),
             vmlinux: self.kernel.vmlinux.display().to_string(),
             commands: self.commands(),
+            is_foreign: false,
             hardware: self.hardware,
         })
     }

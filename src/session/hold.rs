@@ -143,7 +143,7 @@ fn serve(
     let halt = Halt { cpu, why: Why::Trap, note: None };
     let mut stub = Stub::connect(&guest.gdb_socket(), order.loaded.recipe.guest.cpus, halt, order.cancel)?;
     if guest.is_over()? {
-        stub.only_look_once(Arc::new(true.into()));
+        stub.stand_still_once(Arc::new(true.into()));
     }
     let server = Server::listen(&order.listen)?;
     // Under KVM one in code that is not mapped yet is refused.

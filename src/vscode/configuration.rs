@@ -15,21 +15,17 @@ pub struct Served {
     /// The file with the symbols.
     pub vmlinux: String,
     /// Commands of GDB's that find the source, and whatever else is wanted before it attaches. No quotation marks and no
-    /// backslashes: extensions differ in what they make of them. [`Served::NO_AUTO_LOAD`] is one that is run before all else.
+    /// backslashes: extensions differ in what they make of them.
     pub commands: Vec<String>,
+    /// Whether vmlinux is somebody else's: [`NO_AUTO_LOAD`].
+    pub is_foreign: bool,
     /// Whether a breakpoint has to be one in a register of the CPU.
     pub hardware: bool,
 }
 
-impl Served {
-    /// Has GDB run nothing of what lies beside vmlinux or is in it. It is too late for that once GDB has read the symbols,
-    /// which each extension has it do early; so this is an argument of GDB's.
-    pub const NO_AUTO_LOAD: &str = "set auto-load off";
-
-    fn is_guarded(&self) -> bool {
-        self.commands.iter().any(|command| command == Self::NO_AUTO_LOAD)
-    }
-}
+/// Has GDB run nothing of what lies beside vmlinux or is in it. It is too late for that once GDB has read the symbols, which each
+/// extension has it do early; so this is an argument of GDB's.
+pub const NO_AUTO_LOAD: &str = "set auto-load off";
 
 /// How many breakpoints an x86-64 CPU has registers for.
 const REGISTERS: u32 = 4;
@@ -51,9 +47,8 @@ pub(super) fn all(served: &Served) -> [(String, Value); 3] {
 /// `setupCommands`, some of which want them.
 fn microsoft(served: &Served) -> Value {
     let symbols = format!("file {}", served.vmlinux);
-    let guard = served.commands.iter().filter(|command| *command == Served::NO_AUTO_LOAD);
-    let rest = served.commands.iter().filter(|command| *command != Served::NO_AUTO_LOAD);
-    let setup = guard.chain([&symbols]).chain(rest);
+    let guard = served.is_foreign.then_some(NO_AUTO_LOAD);
+    let setup = guard.into_iter().chain([symbols.as_str()]).chain(served.commands.iter().map(String::as_str));
     let setup = setup.map(|command| json!({ "text": command, "ignoreFailures": true }));
     let mut configuration = json!({
         "name": served.name,
@@ -68,9 +63,9 @@ fn microsoft(served: &Served) -> Value {
         "additionalSOLibSearchPath": "",
         "setupCommands": setup.collect::<Value>()
     });
-    if served.is_guarded() {
+    if served.is_foreign {
         // One text, of which only double quotation marks hold words together.
-        configuration["miDebuggerArgs"] = json!(format!("-iex \"{}\"", Served::NO_AUTO_LOAD));
+        configuration["miDebuggerArgs"] = json!(format!("-iex \"{}\"", NO_AUTO_LOAD));
     }
     if served.hardware {
         configuration["hardwareBreakpoints"] = json!({ "require": true, "limit": REGISTERS });
@@ -92,8 +87,8 @@ fn native_debug(served: &Served) -> Value {
         "valuesFormatting": "parseText",
         "autorun": served.commands
     });
-    if served.is_guarded() {
-        configuration["debugger_args"] = json!(["-iex", Served::NO_AUTO_LOAD]);
+    if served.is_foreign {
+        configuration["debugger_args"] = json!(["-iex", NO_AUTO_LOAD]);
     }
     configuration
 }
@@ -112,8 +107,8 @@ fn cdt(served: &Served) -> Value {
         "preConnectCommands": before,
         "target": { "type": "remote", "parameters": [served.address] }
     });
-    if served.is_guarded() {
-        configuration["gdbArguments"] = json!(["-iex", Served::NO_AUTO_LOAD]);
+    if served.is_foreign {
+        configuration["gdbArguments"] = json!(["-iex", NO_AUTO_LOAD]);
     }
     if served.hardware {
         configuration["hardwareBreakpoint"] = json!(true);
@@ -131,6 +126,7 @@ mod tests {
             address: "127.0.0.1:1234".into(),
             vmlinux: "/k/vmlinux".into(),
             commands: vec!["set pagination off".into(), "directory /k/source".into()],
+            is_foreign: false,
             hardware,
         }
     }
@@ -157,8 +153,7 @@ mod tests {
 
     #[test]
     fn a_foreign_vmlinux_is_read_by_a_gdb_that_runs_nothing_of_it() {
-        let mut foreign = served(false);
-        foreign.commands.insert(0, Served::NO_AUTO_LOAD.into());
+        let foreign = Served { is_foreign: true, ..served(false) };
         let keys = ["miDebuggerArgs", "debugger_args", "gdbArguments"];
         let guards = |served: &Served| {
             let all = all(served);

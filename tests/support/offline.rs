@@ -14,6 +14,16 @@ use super::Place;
 /// How long a run, or a debugger, may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
+/// Ten hits, five on each of two CPUs: a loopback's packet is received where it is sent.
+pub(crate) const TEN: &str = "name: ten
+kernel: { version: '6.1' }
+guest: { cpus: 2 }
+record: true
+probes: [{ name: rst, at: tcp_v4_send_reset, limit: 10 }]
+trigger:
+  - { name: hits, run: for each in 1 2 3 4 5 6 7 8 9 10; do taskset $((each % 2 + 1)) nc 127.0.0.1 9 < /dev/null; done, exit: 1, timeout: 60s }
+";
+
 /// The script for drgn.
 const DRGN: &str = include_str!("../drgn/look.py");
 
