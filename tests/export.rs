@@ -116,7 +116,7 @@ fn in_gdb(place: &Place, core: &Core, hit: &Value, others: &[&Look], total: &mut
     let all = Comparison::of(&json!({ "hits": [hit] }), std::slice::from_ref(look));
     assert!(all.differences.is_empty(), "{:#?}", all.differences);
     for other in others {
-        assert_eq!(format!("{:#?}", other.frames), format!("{:#?}", look.frames), "hit {}", hit["index"]);
+        assert_eq!(format!("{:#?}", other.known()), format!("{:#?}", look.known()), "hit {}", hit["index"]);
         assert_eq!(other.values, look.values);
     }
     total.hits += all.stops;
@@ -145,12 +145,18 @@ fn in_drgn(place: &Place, core: &Core, hit: &Value, report: &Value, total: &mut 
             let (file, line) = (other["place"][0].as_str().unwrap(), &other["place"][1]);
             assert!(Path::new(file).ends_with(frame["file"].as_str().unwrap()) && *line == frame["line"], "{of}");
         }
+        let lost = interrupted && frame["file"].as_str().is_some_and(|file| file.ends_with(".S"));
         // Where an interrupt came, which may be in the middle of a statement, drgn takes rows of the line table that begin
         // none, and GDB does not.
         interrupted =
             frame["symbol"].as_str().unwrap().starts_with("asm_") || (interrupted && frame["inlined"] == true);
         total.drgn_values += values(frame, &other["values"], &of);
         total.drgn_frames += 1;
+        // Of an assembler's function in which an interrupt came there is no CFI: drgn goes by the frame pointer, which is its
+        // caller's still, and loses the caller.
+        if lost {
+            return;
+        }
     }
     assert!(ours.len() <= theirs.len(), "{} frames, drgn has {}: {hit:#}", ours.len(), theirs.len());
 }

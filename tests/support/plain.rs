@@ -157,9 +157,7 @@ impl Comparison {
         let jiffies = look.value("jiffies_64").and_then(|value| value.parse().ok());
         self.same(&format!("{of} jiffies"), &hit["jiffies"].as_u64(), &jiffies);
         let frames = list(&hit["frames"]);
-        // What is below an interrupt's entry GDB makes up.
-        let entry = look.frames.iter().position(|printed| printed.function.starts_with("asm_"));
-        let known = &look.frames[..entry.map_or(look.frames.len(), |entry| entry + 1)];
+        let known = look.known();
         self.beyond += frames.len().saturating_sub(known.len());
         for (frame, printed) in frames.iter().zip(known) {
             let of = format!("{of} #{} {}", frame["level"], frame["symbol"].as_str().unwrap());

@@ -118,6 +118,12 @@ pub(crate) fn without_low_symbols(value: &str) -> String {
 }
 
 impl Look {
+    /// The frames without those below an interrupt's entry, which GDB makes up of whatever is on the stack.
+    pub(crate) fn known(&self) -> &[Printed] {
+        let entry = self.frames.iter().position(|frame| frame.function.starts_with("asm_"));
+        &self.frames[..entry.map_or(self.frames.len(), |entry| entry + 1)]
+    }
+
     /// What an expression is there.
     pub(crate) fn value(&self, expression: &str) -> Option<&str> {
         self.values.iter().find(|(name, _)| name == expression).map(|(_, value)| value.as_str())
