@@ -31,6 +31,9 @@ pub struct Replay {
     next: Option<Halt>,
     /// That the hit where it stands is still to be told, to whom goes on forwards, or backwards.
     untold: Option<bool>,
+    /// The CPU of whose step's end GDB would make a hit of its own: it stands at a breakpoint, and the hit is another CPU's. Until it
+    /// goes on, its program counter is given as one byte behind the breakpoint.
+    beside: Option<u32>,
 }
 
 impl Replay {
@@ -47,6 +50,7 @@ impl Replay {
             registers: BTreeMap::new(),
             next: None,
             untold: None,
+            beside: None,
         };
         replay.halt = replay.stand_at(0, Why::Trap);
         replay
@@ -56,9 +60,7 @@ impl Replay {
     fn stand_at(&mut self, hit: usize, otherwise: Why) -> Halt {
         self.at = hit;
         let Some(hit) = self.recording.hits.get(hit) else { return self.halt.clone() };
-        let is_set = |pc| self.breakpoints.contains(&pc) || self.lifted.contains(&pc);
-        let is_breakpoint = self.pc(hit.cpu).is_some_and(is_set);
-        let why = if is_breakpoint { Why::Breakpoint } else { otherwise };
+        let why = if self.is_at_breakpoint(hit.cpu) { Why::Breakpoint } else { otherwise };
         let note = format!("hit {} of {}: probe {}", self.at + 1, self.recording.hits.len(), hit.probe);
         Halt { cpu: hit.cpu, why, note: Some(note) }
     }
@@ -77,6 +79,7 @@ impl Replay {
         match self.go(forwards, Why::Interrupted) {
             Some(halt) if halt.cpu != cpu || (forwards && halt.why == Why::Interrupted) => {
                 self.untold = Some(forwards);
+                self.beside = Some(cpu).filter(|cpu| halt.cpu != *cpu && self.is_at_breakpoint(*cpu));
                 Halt { cpu, why: Why::Trap, ..halt }
             }
             Some(halt) => halt,
@@ -94,6 +97,10 @@ impl Replay {
     /// Whether the hit where it stands is one of this CPU. GDB ends itself where a step over a breakpoint is answered by another one.
     fn is_at_hit_of(&self, cpu: u32) -> bool {
         self.recording.hits.get(self.at).is_some_and(|hit| hit.cpu == cpu)
+    }
+
+    fn is_at_breakpoint(&self, cpu: u32) -> bool {
+        self.pc(cpu).is_some_and(|pc| self.breakpoints.contains(&pc) || self.lifted.contains(&pc))
     }
 
     fn all_registers(&self, cpu: u32) -> Option<&Vec<u8>> {
@@ -183,7 +190,12 @@ impl Behind for Replay {
     }
 
     fn registers(&mut self, cpu: u32) -> Result<Vec<u8>> {
-        self.all_registers(cpu).cloned().ok_or_else(|| Error::usage("the recording has no such CPU"))
+        let registers = self.all_registers(cpu).cloned();
+        let mut registers = registers.ok_or_else(|| Error::usage("the recording has no such CPU"))?;
+        if let Some(pc) = self.pc(cpu).filter(|_| self.beside == Some(cpu)) {
+            description::set_value(&self.recording.head.description, &mut registers, "rip", pc.wrapping_add(1));
+        }
+        Ok(registers)
     }
 
     fn set_registers(&mut self, cpu: u32, bytes: &[u8]) -> Result<bool> {
@@ -256,6 +268,7 @@ impl Behind for Replay {
         };
         // Of a hit that is still to be told it was said already which one it is.
         let here = self.untold.take() == Some(forwards);
+        self.beside = None;
         let halt = match stepped {
             Some(cpu) if here && self.is_at_hit_of(cpu) => self.stand_at(self.at, Why::Interrupted),
             Some(cpu) => self.step(forwards, cpu),
@@ -308,8 +321,11 @@ impl Behind for Replay {
         self.lifted.clear();
         self.pages.clear();
         self.registers.clear();
-        (self.next, self.untold) = (None, None);
+        (self.next, self.untold, self.beside) = (None, None, None);
         self.halt = self.stand_at(0, Why::Trap);
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,13 @@ pub fn value(description: &BTreeMap<String, String>, packet: &[u8], name: &str) 
     Some(u64::from_le_bytes(bytes))
 }
 
+/// Sets a register of up to eight bytes.
+pub fn set_value(description: &BTreeMap<String, String>, packet: &mut [u8], name: &str, value: u64) -> Option<()> {
+    let (at, size) = place(description, name)?;
+    packet.get_mut(at..at + size)?.copy_from_slice(value.to_le_bytes().get(..size)?);
+    Some(())
+}
+
 /// All registers with their sizes in bits, in order.
 fn registers(description: &BTreeMap<String, String>) -> Vec<(&str, u32)> {
     let target = description.get(TARGET).map(String::as_str).unwrap_or_default();
@@ -90,5 +97,9 @@ mod tests {
         assert_eq!(value(&description, &packet, "eflags"), Some(0x0b0a_0908));
         assert_eq!(value(&description, &packet[..29], "cr3"), None, "cut off");
         assert_eq!(value(&description, &packet, "st0"), None, "longer than a number");
+        let mut packet = packet;
+        assert_eq!(set_value(&description, &mut packet, "eflags", 0x1234_5678), Some(()));
+        assert_eq!(packet[7..13], [7, 0x78, 0x56, 0x34, 0x12, 12]);
+        assert_eq!(set_value(&description, &mut packet, "st0", 0), None);
     }
 }
