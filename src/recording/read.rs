@@ -10,7 +10,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::memory::offset;
 use crate::memory::paging::Tables;
 use crate::report::text::printable;
-use crate::server::description;
+use crate::server::description::Layout;
 
 /// What mends a recording that cannot be read.
 const AGAIN: &str = "record it again: `kdbg run RECIPE --record`";
@@ -24,6 +24,8 @@ pub struct Recording {
     pub hits: Vec<Stop>,
     /// That the file ends in a hit that was not written whole, or damaged: where, and what is missing.
     pub cut: Option<String>,
+    /// Where registers are in those of a CPU.
+    pub(super) layout: Layout,
     bytes: Vec<u8>,
     contents: Contents,
     /// The content of a page from a hit on, by the hit's place in `hits`. What the guest began with is that of the first.
@@ -82,7 +84,7 @@ impl Recording {
 
     /// A register of a CPU at a hit, by QEMU's name.
     pub fn register(&self, hit: usize, cpu: u32, name: &str) -> Option<u64> {
-        description::value(&self.head.description, self.hits.get(hit)?.registers.get(cpu as usize)?, name)
+        self.layout.value(self.hits.get(hit)?.registers.get(cpu as usize)?, name)
     }
 
     fn content(&self, hit: usize, page: u32) -> u32 {
@@ -124,6 +126,7 @@ impl Parse {
             Found::Whole(..) => return Err(self.damaged("it does not say what is recorded")),
         };
         let mut recording = Recording {
+            layout: Layout::of(&head.description),
             head,
             hits: Vec::new(),
             cut: None,

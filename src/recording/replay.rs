@@ -9,7 +9,7 @@ use super::format::PAGE_SIZE;
 use crate::error::{Error, Result};
 use crate::memory::offset;
 use crate::memory::paging::Tables;
-use crate::server::{Behind, Breakpoint, Halt, Move, Why, description};
+use crate::server::{Behind, Breakpoint, Halt, Move, Why};
 
 /// A page of a client's own.
 type Page = Box<[u8; PAGE_SIZE]>;
@@ -109,7 +109,7 @@ impl Replay {
     }
 
     fn register(&self, cpu: u32, name: &str) -> Option<u64> {
-        description::value(&self.recording.head.description, self.all_registers(cpu)?, name)
+        self.recording.layout.value(self.all_registers(cpu)?, name)
     }
 
     fn pc(&self, cpu: u32) -> Option<u64> {
@@ -193,7 +193,7 @@ impl Behind for Replay {
         let registers = self.all_registers(cpu).cloned();
         let mut registers = registers.ok_or_else(|| Error::usage("the recording has no such CPU"))?;
         if let Some(pc) = self.pc(cpu).filter(|_| self.beside == Some(cpu)) {
-            description::set_value(&self.recording.head.description, &mut registers, "rip", pc.wrapping_add(1));
+            self.recording.layout.set(&mut registers, "rip", pc.wrapping_add(1));
         }
         Ok(registers)
     }

@@ -4,36 +4,42 @@
 //! A description is its files by name: `target.xml`, and those that it includes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The file that all others are included by.
 pub const TARGET: &str = "target.xml";
 
-/// Where a register is in the packet, in bytes, and how long it is.
-pub fn place(description: &BTreeMap<String, String>, name: &str) -> Option<(usize, usize)> {
-    let mut at = 0;
-    for (register, bits) in registers(description) {
-        let size = usize::try_from(bits / 8).ok()?;
-        if register == name {
-            return Some((at, size));
+/// Where each register is in the packet, in bytes.
+#[derive(Debug)]
+pub struct Layout(BTreeMap<String, Range<usize>>);
+
+impl Layout {
+    /// As this description says.
+    pub fn of(description: &BTreeMap<String, String>) -> Layout {
+        let mut places = BTreeMap::new();
+        let mut at = 0_usize;
+        for (register, bits) in registers(description) {
+            let Some(end) = usize::try_from(bits / 8).ok().and_then(|size| at.checked_add(size)) else { break };
+            places.entry(register.to_string()).or_insert(at..end);
+            at = end;
         }
-        at += size;
+        Layout(places)
     }
-    None
-}
 
-/// A register of up to eight bytes.
-pub fn value(description: &BTreeMap<String, String>, packet: &[u8], name: &str) -> Option<u64> {
-    let (at, size) = place(description, name)?;
-    let mut bytes = [0; 8];
-    bytes.get_mut(..size)?.copy_from_slice(packet.get(at..at + size)?);
-    Some(u64::from_le_bytes(bytes))
-}
+    /// A register of up to eight bytes.
+    pub fn value(&self, packet: &[u8], name: &str) -> Option<u64> {
+        let place = self.0.get(name)?;
+        let mut bytes = [0; 8];
+        bytes.get_mut(..place.len())?.copy_from_slice(packet.get(place.clone())?);
+        Some(u64::from_le_bytes(bytes))
+    }
 
-/// Sets a register of up to eight bytes.
-pub fn set_value(description: &BTreeMap<String, String>, packet: &mut [u8], name: &str, value: u64) -> Option<()> {
-    let (at, size) = place(description, name)?;
-    packet.get_mut(at..at + size)?.copy_from_slice(value.to_le_bytes().get(..size)?);
-    Some(())
+    /// Sets a register of up to eight bytes; none where the packet has no place for it.
+    pub fn set(&self, packet: &mut [u8], name: &str, value: u64) -> Option<()> {
+        let place = self.0.get(name)?;
+        packet.get_mut(place.clone())?.copy_from_slice(value.to_le_bytes().get(..place.len())?);
+        Some(())
+    }
 }
 
 /// All registers with their sizes in bits, in order.
@@ -90,16 +96,16 @@ mod tests {
         let files = [("target.xml", target), ("a.xml", a), ("b.xml", b)];
         let description = files.map(|(name, text)| (name.to_string(), text.to_string())).into();
         assert_eq!(includes(target), ["a.xml", "b.xml"]);
-        assert_eq!(place(&description, "eflags"), Some((8, 4)));
-        assert_eq!(place(&description, "cr3"), Some((22, 8)));
-        assert_eq!(place(&description, "ds_base"), None);
-        let packet: Vec<u8> = (0..30).collect();
-        assert_eq!(value(&description, &packet, "eflags"), Some(0x0b0a_0908));
-        assert_eq!(value(&description, &packet[..29], "cr3"), None, "cut off");
-        assert_eq!(value(&description, &packet, "st0"), None, "longer than a number");
-        let mut packet = packet;
-        assert_eq!(set_value(&description, &mut packet, "eflags", 0x1234_5678), Some(()));
+        let layout = Layout::of(&description);
+        assert_eq!(layout.0.get("eflags"), Some(&(8..12)));
+        assert_eq!(layout.0.get("cr3"), Some(&(22..30)));
+        assert_eq!(layout.0.get("ds_base"), None);
+        let mut packet: Vec<u8> = (0..30).collect();
+        assert_eq!(layout.value(&packet, "eflags"), Some(0x0b0a_0908));
+        assert_eq!(layout.value(&packet[..29], "cr3"), None, "cut off");
+        assert_eq!(layout.value(&packet, "st0"), None, "longer than a number");
+        assert_eq!(layout.set(&mut packet, "eflags", 0x1234_5678), Some(()));
         assert_eq!(packet[7..13], [7, 0x78, 0x56, 0x34, 0x12, 12]);
-        assert_eq!(set_value(&description, &mut packet, "st0", 0), None);
+        assert_eq!(layout.set(&mut packet, "st0", 0), None);
     }
 }
