@@ -5,7 +5,7 @@
 //! same place of a live guest behind QEMU's stub (`xtask/bench/bt-full.sh`).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,7 @@ fn measure_stacks(sides: &Sides<'_>, root: &Path, cancel: &Cancel) -> Result<Sta
 /// What GDB prints of the recording of the last run.
 fn replay(sides: &Sides<'_>, script: &Path, vmlinux: &Path, cancel: &Cancel) -> Result<String> {
     let socket = sides.folder.join("replay");
-    let _served = Served::start(sides.command(), sides.recording(), &socket)?;
+    let _served = Served::start(sides, &socket)?;
     let gdb = Tool::new("gdb").args(["-nx", "-q", "-batch", "-iex", "set auto-load no", "-ex"]);
     let gdb = gdb.arg(format!("target remote {}", socket.display())).arg("-ex").arg(format!("set $hits = {HITS}"));
     let output = gdb.arg("-x").arg(script).arg(vmlinux).deadline(DEADLINE).output(cancel)?;
@@ -115,9 +115,10 @@ fn replay(sides: &Sides<'_>, script: &Path, vmlinux: &Path, cancel: &Cancel) -> 
 struct Served(Child);
 
 impl Served {
-    fn start(kdbg: &Path, recording: PathBuf, socket: &Path) -> Result<Served> {
-        let mut command = Command::new(kdbg);
-        command.arg("replay").arg(recording).arg("--socket").arg(socket);
+    /// In a folder of its own, where launch.json is no matter.
+    fn start(sides: &Sides<'_>, socket: &Path) -> Result<Served> {
+        let mut command = Command::new(sides.command());
+        command.current_dir(&sides.folder).arg("replay").arg(sides.recording()).arg("--socket").arg(socket);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().or_host("start kdbg replay")?;
         let served = Served(child);
         let start = Instant::now();
