@@ -131,6 +131,22 @@ fn nothing_of_a_foreign_pack_is_run() {
     let evil = place.path().join("evil");
     let script = format!("open({:?}, 'w')\n", evil.display().to_string());
     fs::write(run.join("vmlinux-gdb.py"), &script).unwrap();
+    // Of a kernel that is nowhere, the name stands in the line all the same.
+    let (recording, apart) = (run.join("recording.kdbg"), place.path().join("apart/recording.kdbg"));
+    fs::create_dir(apart.parent().unwrap()).unwrap();
+    for vmlinux in ["--eval-command=!{touch,evil}", "-x=evil", "vmlinux"] {
+        let _ = fs::remove_file(&apart);
+        fs::copy(&recording, &apart).unwrap();
+        change_head(&apart, |head| {
+            head["kernel"]["vmlinux"] = vmlinux.into();
+            head["kernel"]["build_id"] = "00ff".into();
+        });
+        let replaying = place.kdbg(&["replay", apart.to_str().unwrap()]);
+        let line = replaying.wait_for_line();
+        assert!(line.starts_with("gdb -iex 'set auto-load off' 'vmlinux' -ex "), "{vmlinux}: {line}");
+        replaying.signal(rustix::process::Signal::INT);
+        replaying.wait().assert_code(130);
+    }
     for vmlinux in ["vmlinux", "./vmlinux", run.join("vmlinux").to_str().unwrap()] {
         change_head(&run.join("recording.kdbg"), |head| head["kernel"]["vmlinux"] = vmlinux.into());
         let replaying = place.kdbg_in(&run, &["replay", "."]);

@@ -84,8 +84,9 @@ fn with_sources(recorded: Recorded, about: Option<About>, folder: &Path) -> Reco
 /// Whoever has sent the recording says where it was, and may mean something that lies beside it: only a whole path counts.
 fn with_kernel(mut recording: Recording, beside: &Path, cache: Option<&Cache>) -> Result<Recorded> {
     let KernelOf { release, build_id, vmlinux, .. } = &recording.head.kernel;
-    let was = Some(Path::new(vmlinux)).filter(|path| path.is_absolute() && is_plain(vmlinux));
-    let named = was.into_iter().chain([beside]).find(|path| has_build_id(path, build_id)).map(Path::to_path_buf);
+    let was = Some(Path::new(vmlinux)).filter(|path| path.is_absolute() && is_plain(vmlinux)).map(Path::to_path_buf);
+    let named = was.iter().map(PathBuf::as_path).chain([beside]).find(|path| has_build_id(path, build_id));
+    let named = named.map(Path::to_path_buf);
     let searched = if named.is_none() { by_build_id(build_id, release, cache) } else { None };
     let is_searched = searched.is_some();
     let found = named.or(searched);
@@ -97,6 +98,10 @@ fn with_kernel(mut recording: Recording, beside: &Path, cache: Option<&Cache>) -
     });
     // Beside a link to it there may be anything.
     let cached = found.as_deref().and_then(|found| among_kernels(found, cache));
+    // As long as it is debugged, and as one that is used.
+    if let (Some(cache), Some(kernel)) = (cache, cached.as_deref().and_then(Path::parent)) {
+        cache.hold(kernel);
+    }
     let origin = match &cached {
         Some(_) => Origin::Cache,
         None if is_searched => Origin::Host,
@@ -104,11 +109,9 @@ fn with_kernel(mut recording: Recording, beside: &Path, cache: Option<&Cache>) -
     };
     let kernel = &mut recording.head.kernel;
     kernel.source = kernel.source.take().filter(|source| is_plain(source));
-    match cached.or(found) {
-        Some(found) => kernel.vmlinux = found.to_string_lossy().into_owned(),
-        None if is_plain(&kernel.vmlinux) => {}
-        None => kernel.vmlinux = VMLINUX.into(),
-    }
+    // What begins otherwise than a whole path gdb may take for an option.
+    let shown = cached.or(found).or(was).unwrap_or_else(|| VMLINUX.into());
+    kernel.vmlinux = shown.to_string_lossy().into_owned();
     Ok(Recorded { recording, without, commands: Vec::new(), origin, about: None, unpacked: None })
 }
 
