@@ -174,6 +174,7 @@ fn play(
     armed.tell_pending(journal);
     armed.tell_dear(journal);
     armed.tell_never_armed(journal);
+    hold::tell_not_held(order, armed, journal);
     // What a kernel says of an oops may still be on its way.
     let ran = ran.and_then(|()| guest.check_at_the_end());
     hold::failure::hold(order, guest, armed, journal, ran)?;

@@ -160,6 +160,18 @@ fn clients_that_vanish_in_a_packet_or_send_random_bytes_leave_the_guest_as_good_
         client.shutdown(Shutdown::Write).unwrap();
         let _ = client.read_to_end(&mut Vec::new());
     }
+    // Whole packets that QEMU does not answer to, or takes for something else.
+    for body in ["G00".to_owned(), format!("G{}", "0".repeat(5000)), "bc".into(), "R00".into(), "vRun;".into()] {
+        let mut client = TcpStream::connect(&address).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        for body in [body.as_str(), "?"] {
+            client.write_all(&packet(body)).unwrap();
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).unwrap();
+        assert!(!said.contains("$OK") && said.contains("$T05"), "{body:.9}: {said}");
+    }
     for seed in 1..=50 {
         // It may be thrown out before it has said everything.
         let _ = TcpStream::connect(&address).unwrap().write_all(&random(seed, 4096));
@@ -206,6 +218,12 @@ fn a_held_guest_whose_kdbg_was_killed_is_not_attached_to() {
     running.wait_within(AFTERMATH);
     gdb(&place, "backtrace").assert_refused(2, &["is gone, and its guest too"]);
     place.kill_all();
+    // What it has left is in nobody's way, and a hit that there is not is none to be held at.
+    assert!(place.path().join(socket).exists());
+    fs::remove_dir_all(&out).unwrap();
+    let args = ["run", recipe.to_str().unwrap(), "--hold", "9", "--socket", socket, "--out", out.to_str().unwrap()];
+    let report = place.kdbg(&args).wait_within(LIMIT).assert_passed();
+    assert!(report["warnings"].to_string().contains("was not held: there was not hit 9"), "{}", report["warnings"]);
 }
 
 #[test]
@@ -217,6 +235,10 @@ fn what_cannot_be_held_is_refused_before_anything_starts() {
     run("0").assert_refused(2, &["count from 1"]);
     let args = ["run", recipe.to_str().unwrap(), "--socket", "s"];
     place.kdbg(&args).wait_within(LIMIT).assert_refused(2, &["--hold HIT"]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let args = ["run", recipe.to_str().unwrap(), "--hold", "rst", "--listen", &port];
+    place.kdbg(&args).wait_within(LIMIT).assert_refused(3, &["listen on 127.0.0.1", "choose another port"]);
     place.kdbg(&["attach"]).wait_within(LIMIT).assert_refused(2, &["holds a guest", "--hold HIT"]);
 }
 

@@ -16,7 +16,7 @@ use crate::report::markdown::{self, NoSources, Sources};
 use crate::report::model::{Outcome, Report};
 use crate::report::sources::KernelTree;
 use crate::report::volatile;
-use crate::server::Address;
+use crate::server::{Address, Server};
 use crate::session::{self, Ended, Hold, Order};
 use crate::store::{Cache, RunDir};
 use crate::{kernel, recipe, recording, ui};
@@ -35,6 +35,10 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
     if args.hold.is_none() && (args.listen.listen.is_some() || args.listen.socket.is_some()) {
         return Err(Error::usage("--listen and --socket say where a debugger finds a guest that is held, and none is")
             .hint("say where with --hold HIT"));
+    }
+    if args.hold.is_some() {
+        // One that is taken is told now, and not when there is a hit.
+        Server::listen(&args.listen.address())?;
     }
     let recipes = loaded.for_each_kernel(&args.kernel)?;
     let mode = ui::Mode::detect(args.json);

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -125,7 +125,7 @@ impl Server {
                 (Listener::Tcp(listener), Address::Tcp(address))
             }
             Address::Unix(path) => {
-                let listener = UnixListener::bind(path).or_host(doing()).map_err(|error| {
+                let listener = bind(path).or_host(doing()).map_err(|error| {
                     error.hint("choose a path where nothing is yet, of no more than 107 bytes, in a folder of your own")
                 })?;
                 // Until then it is as the umask has it, and whoever connects is asked who they are.
@@ -218,6 +218,27 @@ impl Drop for Server {
         if let Address::Unix(path) = &self.address {
             remove(path);
         }
+    }
+}
+
+/// Binds a Unix socket. One that a kdbg that was killed has left there is taken out of the way: nobody listens to it.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    // Of two that find the same one, the second finds the first one's.
+    let lock = fs::File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
+    let bound = UnixListener::bind(path);
+    let is_left = || {
+        let found = fs::symlink_metadata(path).ok()?;
+        let is_own = found.file_type().is_socket() && found.uid() == rustix::process::geteuid().as_raw();
+        let refused = UnixStream::connect(path).err()?.kind() == io::ErrorKind::ConnectionRefused;
+        (is_own && refused).then_some(())
+    };
+    match bound {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && lock.is_ok() && is_left().is_some() => {
+            fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
     }
 }
 

@@ -172,6 +172,19 @@ fn a_socket_is_its_owners_and_goes_with_the_server() {
     assert!(!path.exists());
 }
 
+#[test]
+fn a_socket_that_a_killed_kdbg_has_left_is_no_obstacle_and_a_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gdb");
+    // The standard library deletes none.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    drop(Server::listen(&Address::Unix(path.clone())).unwrap());
+    std::fs::write(&path, "mine").unwrap();
+    assert!(Server::listen(&Address::Unix(path.clone())).is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+}
+
 /// Numbers that look random, and are the same every time (xorshift).
 struct Random(u64);
 

@@ -100,6 +100,18 @@ pub(super) fn hold(
     Ok(moved)
 }
 
+/// Warns where the guest was to be held at a hit that there was not.
+pub(super) fn tell_not_held(order: &Order<'_>, armed: &Armed<'_>, journal: &mut Journal<'_>) {
+    let what = match order.hold {
+        Some(Hold::Hit(number)) => format!("hit {number}"),
+        Some(Hold::Probe(name)) => format!("a hit of `{name}`"),
+        Some(Hold::Fail) | None => return,
+    };
+    if !armed.was_held {
+        journal.warn(format!("the guest was not held: there was not {what}"));
+    }
+}
+
 /// Where a guest that is held stands.
 struct Place<'a> {
     /// The CPU that it is about.
@@ -127,19 +139,20 @@ fn lend(
     if left.is_err() {
         guest.check()?;
     }
-    left?;
+    let has_run = left?;
     target::connect(&mut armed.gdb, &guest.gdb_socket(), order.cancel)?;
-    Ok(target::places(&mut armed.gdb, u64::from(cpus), order.cancel)? != before)
+    // What has run may be where it was again, and what has not may be put elsewhere.
+    Ok(has_run || target::places(&mut armed.gdb, u64::from(cpus), order.cancel)? != before)
 }
 
-/// Serves debuggers until one leaves of its own accord.
+/// Serves debuggers until one leaves of its own accord. Gives whether one has had the guest run.
 fn serve(
     order: &Order<'_>,
     guest: &mut Guest,
     kernel: &KernelBuild,
     journal: &mut Journal<'_>,
     Place { cpu, at, hit }: Place<'_>,
-) -> Result<()> {
+) -> Result<bool> {
     let halt = Halt { cpu, why: Why::Trap, note: None };
     let mut stub = Stub::connect(&guest.gdb_socket(), order.loaded.recipe.guest.cpus, halt, order.cancel)?;
     if guest.is_over()? {
@@ -161,7 +174,7 @@ fn serve(
             continue;
         };
         match client.serve(&mut stub, order.cancel)? {
-            Left::Detached => return Ok(()),
+            Left::Detached => return Ok(stub.has_run()),
             Left::Gone => return Err(guest.post_mortem()),
             Left::Lost(why) => {
                 order.events.fact("held", format!("a debugger is gone ({why}); the guest still waits for one"));
