@@ -39,9 +39,11 @@ fn nothing_held(why: &str) -> Error {
 /// The file of the run that holds a guest; of several, the last one that began to.
 fn last_held(runs: &Path) -> Option<PathBuf> {
     let below = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let runs = below(runs).flat_map(|recipe| below(&recipe).collect::<Vec<_>>());
     // `latest` is a link to one of the others.
-    let held = runs.filter(|run| !run.is_symlink()).map(|run| run.join(HELD));
+    let runs = below(runs).flat_map(|recipe| below(&recipe).filter(|run| !run.is_symlink()).collect::<Vec<_>>());
+    // A run over several kernels has one below it for each.
+    let all = runs.flat_map(|run| below(&run).filter(|below| below.is_dir()).chain([run.clone()]).collect::<Vec<_>>());
+    let held = all.map(|run| run.join(HELD));
     let written = |file: &Path| -> Option<SystemTime> { fs::metadata(file).ok()?.modified().ok() };
     let held = held.filter(|file| Held::read(file).is_ok_and(|held| held.is_some()));
     held.filter_map(|file| Some((written(&file)?, file))).max().map(|(_, file)| file)
@@ -58,7 +60,7 @@ mod tests {
         let run = |name: &str| folder.path().join("tcp-reset").join(name);
         let text = r#"{"address":"127.0.0.1:1","hit":1,"script":"/s"}"#;
         let mut held = Vec::new();
-        for name in ["1", "2"] {
+        for name in ["1", "2", "several/6.1"] {
             fs::create_dir_all(run(name)).unwrap();
             fs::write(run(name).join(HELD), text).unwrap();
             held.push(fs::File::options().write(true).open(run(name).join(HELD)).unwrap());
@@ -68,7 +70,10 @@ mod tests {
         std::os::unix::fs::symlink("1", run("latest")).unwrap();
         assert_eq!(last_held(folder.path()), Some(run("1").join(HELD)));
         drop(held.remove(0));
+        held[0].set_modified(SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
         assert_eq!(last_held(folder.path()), Some(run("2").join(HELD)));
+        drop(held.remove(0));
+        assert_eq!(last_held(folder.path()), Some(run("several/6.1").join(HELD)));
         let error = attach(&AttachArgs { run: Some(run("1")) }).unwrap_err();
         assert!(error.message.contains("is gone"), "{error}");
     }
