@@ -114,7 +114,12 @@ fn a_guest_that_panics_is_there_to_be_looked_at_until_the_person_leaves() {
     }
     terminal.shows("[kdbg] it stands still now; a debugger can look at it, Ctrl-] ends it");
     terminal.types("\u{1d}");
-    terminal.wait().assert_code(0);
+    let ended = terminal.wait();
+    ended.assert_code(0);
+    assert!(ended.stderr.contains("the guest's kernel has complained: "), "{ended}");
+    let run = fs::read_dir(place.path().join("runs/looked-at")).unwrap().flatten().next().unwrap().path();
+    assert!(fs::read_to_string(run.join("console.log")).unwrap().contains("sysrq_handle_crash"));
+    assert!(!run.join("held.json").exists() && !run.join("attach.gdb").exists());
     place.assert_nothing_left();
 }
 
@@ -125,6 +130,8 @@ fn an_address_that_is_taken_is_told_before_anything_boots() {
     let port = taken.local_addr().unwrap().port().to_string();
     let ended = place.kdbg(&["debug", &recipe, "--accel", "tcg", "--listen", &port]).wait_within(LIMIT);
     ended.assert_refused(3, &["listen on 127.0.0.1", "choose another port"]);
+    let left = fs::read_dir(place.path().join("runs/looked-at")).unwrap().count();
+    assert!(left == 0 && !ended.stderr.contains("the run directory is"), "{left}: {ended}");
     place.kdbg(&["debug", &recipe, "--listen", "0.0.0.0:1"]).wait_within(LIMIT).assert_refused(2, &["loopback"]);
     place.assert_nothing_left();
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tempfile::TempDir;
 
 use super::guest::with_guest;
-use super::terminal::{left_there, sit_at, size, term};
+use super::terminal::{has_logs, left_there, sit_at, size, term};
 use crate::cli::ShellArgs;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::Cancel;
@@ -28,15 +28,17 @@ pub fn shell(args: &ShellArgs, cancel: &Cancel) -> Result<ExitCode> {
 
 /// Opens the guest and attends to the person in it.
 fn attend(order: &Order<'_>, screen: Ui) -> Result<ExitCode> {
-    let shell = Shell::open(order, size(), &term())?;
+    let mut shell = Shell::open(order, size(), &term())?;
     order.events.fact("shell", "exit or Ctrl-] leaves; what was not brought out is lost then");
     screen.finish();
-    sit_at(shell, order)
+    let ended = sit_at(&mut shell, order);
+    shell.close();
+    ended
 }
 
 /// Leaves the logs behind where there are any, and says where.
 fn keep_logs(folder: TempDir, error: Error) -> Error {
-    if error.kind == ErrorKind::Interrupted || !folder.path().join("console.log").exists() {
+    if error.kind == ErrorKind::Interrupted || !has_logs(folder.path()) {
         return error;
     }
     left_there(&folder.keep(), error)

@@ -13,15 +13,17 @@ use crate::error::{Error, IoContext, Result};
 use crate::session::Order;
 use crate::session::shell::{Left, Shell, Size, Typed};
 
-/// Attends to the person at the shell until it is left, and ends the guest. The exit code is the shell's.
+/// What the guest's kernel has said, in a run directory.
+pub(super) const LOG: &str = "console.log";
+
+/// Attends to the person at the shell until it is left. The exit code is the shell's.
 ///
 /// # Errors
 /// The guest died or halted, the terminal cannot be used, or kdbg was asked to stop.
-pub(super) fn sit_at(mut shell: Shell, order: &Order<'_>) -> Result<ExitCode> {
+pub(super) fn sit_at(shell: &mut Shell, order: &Order<'_>) -> Result<ExitCode> {
     let raw = Raw::set()?;
     let left = shell.attend(&typed()?, &mut stdout(), order);
     drop(raw);
-    shell.close();
     match left? {
         Left::Exited(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
         Left::Escaped => {
@@ -29,6 +31,11 @@ pub(super) fn sit_at(mut shell: Shell, order: &Order<'_>) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Whether a guest has left logs there.
+pub(super) fn has_logs(folder: &Path) -> bool {
+    folder.join(LOG).exists()
 }
 
 /// An error of a guest whose logs stay where they are.

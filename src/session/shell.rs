@@ -48,6 +48,8 @@ pub struct Shell {
     pub(super) visited: Option<Visited>,
     /// It was told that the guest has shut down.
     is_over: bool,
+    /// It was told what the guest's kernel complains of.
+    has_complained: bool,
 }
 
 /// How it was left.
@@ -99,7 +101,7 @@ impl Shell {
         let terminal = guest.take_terminal().ok_or_else(|| Error::guest("the guest has no terminal"))?;
         let id = format!("shell-{:08x}", nonce());
         guest.run(&id, &script(size, term), None)?;
-        Ok((Shell { guest, terminal, id, visited: None, is_over: false }, admitted))
+        Ok((Shell { guest, terminal, id, visited: None, is_over: false, has_complained: false }, admitted))
     }
 
     /// Carries bytes between the person and the shell until one of them has enough.
@@ -164,6 +166,7 @@ impl Shell {
             show(output, told(&notice).as_bytes())?;
         }
         for Seen { kind, text, .. } in self.guest.news() {
+            self.has_complained = true;
             show(output, told(&format!("{}: {text}", kind.said())).as_bytes())?;
         }
         // It shuts down a moment after it has said why.
@@ -178,6 +181,11 @@ impl Shell {
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.terminal.write_all(bytes).map_err(|_| self.guest.post_mortem())
+    }
+
+    /// Whether the guest's kernel has complained, as far as that was told: only where debuggers come.
+    pub fn has_complained(&self) -> bool {
+        self.has_complained
     }
 
     /// Ends the guest.
