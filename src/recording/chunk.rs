@@ -60,6 +60,10 @@ pub(super) fn next(bytes: &[u8]) -> Found<'_> {
         return Found::End;
     }
     let Some((prefix, rest)) = bytes.split_at_checked(PREFIX) else { return Found::Cut };
+    // A host that went down has the file's new length on disk, and what was to be there not.
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Found::Cut;
+    }
     let number = |from: usize| prefix[from..from + 8].try_into().map(u64::from_le_bytes).unwrap_or_default();
     if xxh3_64(&prefix[..PREFIX - 8]) != number(20) {
         return Found::Damaged("the head of a chunk is not what was written");
@@ -89,6 +93,8 @@ mod tests {
         assert_eq!(next(&both), Found::Whole(Kind::Head, b"{}", head.len()));
         assert_eq!(next(&both[head.len()..]), Found::Whole(Kind::Hit, b"abc", hit.len()));
         assert_eq!(next(&[]), Found::End);
+        assert_eq!(next(&[0; 4096]), Found::Cut);
+        assert!(matches!(next(&[&[0; 4096], hit.as_slice()].concat()), Found::Damaged(_)));
         for length in 1..hit.len() {
             assert_eq!(next(&hit[..length]), Found::Cut, "{length}");
         }
