@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What every recording begins with; another format begins with something else.
-pub(super) const MAGIC: &[u8; 8] = b"kdbgrec1";
+pub(super) const MAGIC: &[u8; 8] = b"kdbgrec2";
 /// How long what precedes a chunk's content is: kind, length, the content's checksum, and the checksum of these.
 const PREFIX: usize = 28;
 
@@ -14,17 +14,20 @@ pub(super) enum Kind {
     Head,
     /// Pages that the guest began with.
     Base,
+    /// Contents of pages of the hit that comes next, where they are many.
+    Pages,
     /// A hit.
     Hit,
 }
 
 impl Kind {
-    const ALL: [(Kind, &[u8; 4]); 3] = [(Kind::Head, b"head"), (Kind::Base, b"base"), (Kind::Hit, b"hit ")];
+    const ALL: [Kind; 4] = [Kind::Head, Kind::Base, Kind::Pages, Kind::Hit];
 
     fn bytes(self) -> &'static [u8; 4] {
         match self {
             Kind::Head => b"head",
             Kind::Base => b"base",
+            Kind::Pages => b"page",
             Kind::Hit => b"hit ",
         }
     }
@@ -68,7 +71,7 @@ pub(super) fn next(bytes: &[u8]) -> Found<'_> {
     if xxh3_64(&prefix[..PREFIX - 8]) != number(20) {
         return Found::Damaged("the head of a chunk is not what was written");
     }
-    let Some((kind, _)) = Kind::ALL.into_iter().find(|(_, bytes)| prefix.starts_with(*bytes)) else {
+    let Some(kind) = Kind::ALL.into_iter().find(|kind| prefix.starts_with(kind.bytes())) else {
         return Found::Damaged("a chunk of a kind that this kdbg does not know");
     };
     let Some(content) = usize::try_from(number(4)).ok().and_then(|length| rest.get(..length)) else {
@@ -77,7 +80,7 @@ pub(super) fn next(bytes: &[u8]) -> Found<'_> {
     match xxh3_64(content) == number(12) {
         true => Found::Whole(kind, content, PREFIX + content.len()),
         // The last one may have been under way when the host went down.
-        false if rest.len() == content.len() && kind == Kind::Hit => Found::Cut,
+        false if rest.len() == content.len() && matches!(kind, Kind::Pages | Kind::Hit) => Found::Cut,
         false => Found::Damaged("the content of a chunk is not what was written"),
     }
 }

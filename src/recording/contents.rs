@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::format::{PAGE_SIZE, count};
 
-/// How many packs are kept unpacked: the base of a guest that has just booted, and some hits.
+/// How many packs, of 4 MiB at most, are kept unpacked: the base of a guest that has just booted, and some hits.
 const KEPT: usize = 32;
 
 /// The contents of pages by their number; 0 is a page of zeros.

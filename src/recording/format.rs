@@ -97,6 +97,9 @@ pub struct Stop {
     pub registers: Vec<Vec<u8>>,
 }
 
+/// How many pages' contents are packed together at most: who reads one of them unpacks all.
+pub(super) const TOGETHER: usize = 1024;
+
 /// The index of a hit.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct HitIndex {
@@ -131,8 +134,12 @@ mod hexadecimal {
 pub(super) fn pack(index: &impl Serialize, contents: &[u8]) -> io::Result<Vec<u8>> {
     let index = zstd::bulk::compress(&serde_json::to_vec(index)?, LEVEL)?;
     let length = u32::try_from(index.len()).map_err(io::Error::other)?;
-    let contents = zstd::bulk::compress(contents, LEVEL)?;
-    Ok([&length.to_le_bytes()[..], &index, &contents].concat())
+    Ok([&length.to_le_bytes()[..], &index, &pack_contents(contents)?].concat())
+}
+
+/// Contents of pages, packed.
+pub(super) fn pack_contents(contents: &[u8]) -> io::Result<Vec<u8>> {
+    zstd::bulk::compress(contents, LEVEL)
 }
 
 /// The index of a chunk, and its packed contents.
@@ -148,8 +155,9 @@ pub(super) fn unpack<T: DeserializeOwned>(content: &[u8]) -> io::Result<(T, &[u8
 pub(super) fn count(contents: &[u8]) -> io::Result<usize> {
     let size = zstd::stream::decompressed_size(contents).ok_or_else(|| io::Error::other("it does not say its size"))?;
     let size = usize::try_from(size).map_err(io::Error::other)?;
-    match size.is_multiple_of(PAGE_SIZE) {
-        true => Ok(size / PAGE_SIZE),
-        false => Err(io::Error::other("it has no whole pages")),
+    match size / PAGE_SIZE {
+        _ if !size.is_multiple_of(PAGE_SIZE) => Err(io::Error::other("it has no whole pages")),
+        ..=TOGETHER => Ok(size / PAGE_SIZE),
+        pages => Err(io::Error::other(format!("{pages} pages are packed together, and {TOGETHER} may be"))),
     }
 }

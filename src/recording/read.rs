@@ -39,7 +39,7 @@ impl Recording {
     /// It is no recording, damaged before its last hit, or has none.
     pub fn open(path: &Path) -> Result<Recording> {
         let bytes = std::fs::read(path).or_host(format!("read {}", path.display()))?;
-        Parse { path: path.into(), at: 0 }.parse(bytes)
+        Parse { path: path.into(), at: 0, ahead: 0 }.parse(bytes)
     }
 
     /// Reads physical memory as it was at a hit, by the hit's place in `hits`; false where there is none.
@@ -98,6 +98,8 @@ impl Recording {
 struct Parse {
     path: PathBuf,
     at: usize,
+    /// How many contents there are of a hit that is still to come.
+    ahead: usize,
 }
 
 impl Parse {
@@ -136,8 +138,8 @@ impl Parse {
         };
         loop {
             match next(&bytes[self.at..]) {
-                Found::End => break,
-                Found::Cut => {
+                Found::End if self.ahead == 0 => break,
+                Found::End | Found::Cut => {
                     let (hits, end) = (recording.hits.len(), bytes.len());
                     recording.cut = Some(format!(
                         "{} ends in the middle of a hit, behind byte {} of {end}: the {hits} before it are whole",
@@ -162,7 +164,7 @@ impl Parse {
     }
 
     fn take(
-        &self,
+        &mut self,
         kind: Kind,
         content: &[u8],
         length: usize,
@@ -186,6 +188,7 @@ impl Parse {
                     into.pages.entry(page).or_default().push((0, number));
                 }
             }
+            Kind::Pages => self.ahead += add(content)?.len(),
             Kind::Hit => {
                 let (HitIndex { stop, pages }, packed) = unpack(content)?;
                 let new = add(packed)?;
@@ -194,7 +197,7 @@ impl Parse {
                 let are_there =
                     pages.iter().all(|(page, number)| u64::from(*page) < memory && into.contents.has(*number));
                 // Each new content is that of a page.
-                if !fits || !are_there || new.len() > pages.len() {
+                if !fits || !are_there || std::mem::take(&mut self.ahead) + new.len() > pages.len() {
                     return wrong("a hit is not what was written");
                 }
                 let hit = into.hits.len();

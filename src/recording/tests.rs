@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::chunk::{Kind, MAGIC, chunk};
-use super::format::{BaseIndex, HitIndex, PAGE_SIZE, pack};
+use super::format::{BaseIndex, HitIndex, PAGE_SIZE, TOGETHER, pack, pack_contents};
 use super::{Head, KernelOf, Pages, Recording, Stop, Writer, Written};
 use crate::error::{Error, ErrorKind};
 use crate::memory::paging::PAGE;
@@ -169,6 +169,49 @@ fn memory_comes_back_as_it_was_at_each_hit() {
     assert!(!recording.read(0, head().memory - 4, &mut across), "behind its end");
 }
 
+/// A guest that has written to this many pages.
+struct Busy(u32);
+
+impl Pages for Busy {
+    fn written(&self) -> io::Result<Vec<u32>> {
+        Ok((0..self.0).collect())
+    }
+
+    fn read(&self, first: u32, into: &mut [u8]) -> io::Result<()> {
+        for (page, into) in (first..).zip(into.chunks_exact_mut(PAGE_SIZE)) {
+            into.fill(0);
+            into[..4].copy_from_slice(&(page + 1).to_le_bytes());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_hit_with_many_pages_is_written_in_parts_that_are_nothing_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(super::FILE);
+    let many = 2 * TOGETHER + 100;
+    let large = Head { memory: 4 * TOGETHER as u64 * PAGE, ..head() };
+    let base = tempfile::tempfile().unwrap();
+    base.set_len(large.memory).unwrap();
+    let mut writer = Writer::create(&path, &large, &base).unwrap();
+    let first = writer.hit(stop(1), &Busy(1)).unwrap();
+    let written = writer.hit(stop(2), &Busy(u32::try_from(many).unwrap())).unwrap();
+    assert_eq!((first.new, written.changed, written.new), (1, many - 1, many - 1));
+    let mut recording = Recording::open(&path).unwrap();
+    for page in [0, 1, TOGETHER, many - 1] {
+        let mut number = [0; 4];
+        assert!(recording.read(1, page as u64 * PAGE, &mut number));
+        assert_eq!(u32::from_le_bytes(number) as usize, page + 1);
+    }
+    let bytes = fs::read(&path).unwrap();
+    for missing in [1, written.bytes / 2, written.bytes - 1] {
+        fs::write(&path, &bytes[..bytes.len() - missing]).unwrap();
+        let recording = Recording::open(&path).unwrap();
+        assert!(recording.hits.len() == 1 && recording.cut.is_some(), "{missing}");
+    }
+}
+
 #[test]
 fn a_recording_is_never_written_over() {
     let folder = tempfile::tempdir().unwrap();
@@ -219,7 +262,7 @@ fn a_damaged_or_foreign_file_is_refused_with_the_place() {
             }
         }
     }
-    for foreign in [&b"\x7fELF\x02\x01\x01\0\0"[..], b"", b"kdbgrec2xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"] {
+    for foreign in [&b"\x7fELF\x02\x01\x01\0\0"[..], b"", b"kdbgrec1xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"] {
         fs::write(&path, foreign).unwrap();
         let error = Recording::open(&path).unwrap_err();
         assert!(error.message.contains("is no recording that this kdbg reads"), "{error}");
@@ -247,9 +290,16 @@ fn what_no_kdbg_has_recorded_is_refused() {
     let hit = |stop: Stop, pages: &[(u32, u32)], new: &[u8]| {
         (Kind::Hit, pack(&HitIndex { stop, pages: pages.to_vec() }, new).unwrap())
     };
+    let ahead = |contents: &[u8]| (Kind::Pages, pack_contents(contents).unwrap());
     let usual = || vec![base(&[8]), hit(stop(1), &[(9, 1), (10, 2)], &page)];
     let mut whole = foreign(&path, &head(), &usual()).unwrap();
     assert!([8, 9, 10].into_iter().all(|at| text(&mut whole, 0, at * PAGE) == "\u{7}".repeat(5)));
+    let mut whole = foreign(&path, &head(), &[ahead(&page), hit(stop(1), &[(8, 1), (9, 2)], &page)]).unwrap();
+    assert!(whole.cut.is_none() && [8, 9].into_iter().all(|at| text(&mut whole, 0, at * PAGE) == "\u{7}".repeat(5)));
+    let cut = foreign(&path, &head(), &[hit(stop(1), &[], &[]), ahead(&page)]).unwrap();
+    assert!(cut.hits.len() == 1 && cut.cut.is_some(), "the hit of these pages is missing");
+    let many = foreign(&path, &head(), &[ahead(&vec![7; (TOGETHER + 1) * PAGE_SIZE])]).unwrap_err();
+    assert!(many.message.contains("1025 pages are packed together"), "{many}");
     let heads: [(&str, Change); 11] = [
         ("no guest has 0 bytes", |head| head.memory = 0),
         ("no guest has 4097 bytes", |head| head.memory = 4097),
@@ -278,6 +328,8 @@ fn what_no_kdbg_has_recorded_is_refused() {
         vec![hit(stop(1), &[(8, 1)], &[])],
         // Contents that are nobody's.
         vec![hit(stop(1), &[(8, 1)], &[page, page].concat())],
+        vec![ahead(&page), hit(stop(1), &[], &[])],
+        vec![hit(stop(1), &[], &[]), ahead(&page), hit(stop(1), &[(8, 1)], &page)],
         vec![hit(Stop { cpu: 2, ..stop(1) }, &[], &[])],
         vec![hit(named, &[], &[])],
     ];

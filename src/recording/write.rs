@@ -11,12 +11,10 @@ use rustix::fs::SeekFrom;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::chunk::{Kind, MAGIC, chunk};
-use super::format::{BaseIndex, Head, HitIndex, PAGE_SIZE, Stop, pack};
+use super::format::{BaseIndex, Head, HitIndex, PAGE_SIZE, Stop, TOGETHER, pack, pack_contents};
 use crate::error::{IoContext, Result};
 use crate::memory::Ram;
 
-/// How many pages a part of the base has: who reads one page unpacks so many.
-const BASE_PAGES: usize = 1024;
 /// How many pages are read at once.
 const RUN: usize = 256;
 
@@ -114,7 +112,7 @@ impl Writer {
         self.next += 1;
         part.pages.push(page);
         part.contents.extend(content);
-        if part.pages.len() == BASE_PAGES { self.write_base(part) } else { Ok(()) }
+        if part.pages.len() == TOGETHER { self.write_base(part) } else { Ok(()) }
     }
 
     /// The hash of what a page had last.
@@ -136,7 +134,7 @@ impl Writer {
     /// The guest is gone, or the disk full. The file is whole up to the hit before.
     pub fn hit(&mut self, stop: Stop, memory: &dyn Pages) -> io::Result<Written> {
         let mut index = HitIndex { stop, pages: Vec::new() };
-        let mut contents = Vec::new();
+        let (mut contents, mut written) = (Vec::new(), Written { changed: 0, new: 0, bytes: 0 });
         let mut bytes = vec![0; RUN * PAGE_SIZE];
         for run in runs(&memory.written()?) {
             let bytes = &mut bytes[..run.len() * PAGE_SIZE];
@@ -149,15 +147,27 @@ impl Writer {
                 let number = *self.numbers.entry(hash).or_insert(self.next);
                 if number == self.next {
                     self.next += 1;
+                    if contents.len() == TOGETHER * PAGE_SIZE {
+                        written.bytes += self.append(Kind::Pages, &pack_contents(&contents)?)?;
+                        contents.clear();
+                    }
                     contents.extend(content);
+                    written.new += 1;
                 }
                 index.pages.push((page, number));
             }
         }
-        let chunk = chunk(Kind::Hit, &pack(&index, &contents)?);
-        self.file.write_all(&chunk)?;
+        written.changed = index.pages.len();
+        written.bytes += self.append(Kind::Hit, &pack(&index, &contents)?)?;
         self.file.sync_data()?;
-        Ok(Written { changed: index.pages.len(), new: contents.len() / PAGE_SIZE, bytes: chunk.len() })
+        Ok(written)
+    }
+
+    /// Gives how many bytes that are.
+    fn append(&mut self, kind: Kind, content: &[u8]) -> io::Result<usize> {
+        let chunk = chunk(kind, content);
+        self.file.write_all(&chunk)?;
+        Ok(chunk.len())
     }
 }
 
