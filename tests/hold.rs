@@ -223,7 +223,7 @@ fn a_held_guest_whose_kdbg_was_killed_is_not_attached_to() {
     fs::remove_dir_all(&out).unwrap();
     let args = ["run", recipe.to_str().unwrap(), "--hold", "9", "--socket", socket, "--out", out.to_str().unwrap()];
     let report = place.kdbg(&args).wait_within(LIMIT).assert_passed();
-    assert!(report["warnings"].to_string().contains("was not held: there was not hit 9"), "{}", report["warnings"]);
+    assert!(report["warnings"].to_string().contains("was not held: there was no hit 9"), "{}", report["warnings"]);
 }
 
 #[test]

@@ -104,11 +104,11 @@ pub(super) fn hold(
 pub(super) fn tell_not_held(order: &Order<'_>, armed: &Armed<'_>, journal: &mut Journal<'_>) {
     let what = match order.hold {
         Some(Hold::Hit(number)) => format!("hit {number}"),
-        Some(Hold::Probe(name)) => format!("a hit of `{name}`"),
+        Some(Hold::Probe(name)) => format!("hit of `{name}`"),
         Some(Hold::Fail) | None => return,
     };
     if !armed.was_held {
-        journal.warn(format!("the guest was not held: there was not {what}"));
+        journal.warn(format!("the guest was not held: there was no {what}"));
     }
 }
 
