@@ -70,7 +70,20 @@ fn the_kernels_own_scripts_read_a_recording() {
     let _slot = slot();
     let place = Place::new();
     let (report, _) = recorded(&place, &recipe(&[support::HIT]), &["--record"]);
-    let scripts = Path::new(vmlinux(&report)).with_file_name("scripts/gdb");
+    let kernel = Path::new(vmlinux(&report)).parent().unwrap();
+    let scripts = kernel.join("scripts/gdb");
+    let replaying = place.kdbg(&["replay", place.out().to_str().unwrap()]);
+    replaying.wait_for_line();
+    // As every kernel that is used, so that `kdbg cache gc` leaves it.
+    let lock = format!("{} ", replaying.id());
+    let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&kernel.metadata().unwrap()));
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    assert!(
+        locks.lines().any(|line| line.contains("FLOCK") && line.contains(&lock) && line.contains(&inode)),
+        "{locks}"
+    );
+    replaying.signal(Signal::INT);
+    replaying.wait().assert_code(130);
     let said =
         attached(&place, &place.out(), "lx-version\nlx-ps\nlx-dmesg\np $lx_current().comm\nlx-mounts\ninfo source\n");
     assert!(!said.contains("auto-loading has been declined"), "{said}");

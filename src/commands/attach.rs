@@ -16,7 +16,7 @@ use crate::session::{HELD, Held};
 /// No run holds a guest, or there is no gdb.
 pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
     let file = match &args.run {
-        Some(run) => run.join(HELD),
+        Some(run) => last([run.clone()]).unwrap_or_else(|| run.join(HELD)),
         None => last_held(Path::new("runs")).ok_or_else(|| nothing_held("no run below runs/ holds a guest"))?,
     };
     if !file.is_file() {
@@ -36,17 +36,27 @@ fn nothing_held(why: &str) -> Error {
         .hint("`kdbg run RECIPE --hold HIT` holds the guest at that hit until a debugger has come and left, `kdbg debug RECIPE` has one for debuggers that come and go")
 }
 
-/// The file of the run that holds a guest; of several, the last one that began to.
+/// The file of the run below this folder that holds a guest; of several, the last one that began to.
 fn last_held(runs: &Path) -> Option<PathBuf> {
-    let below = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     // `latest` is a link to one of the others.
     let runs = below(runs).flat_map(|recipe| below(&recipe).filter(|run| !run.is_symlink()).collect::<Vec<_>>());
+    last(runs)
+}
+
+/// Of these runs.
+fn last(runs: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     // A run over several kernels has one below it for each.
-    let all = runs.flat_map(|run| below(&run).filter(|below| below.is_dir()).chain([run.clone()]).collect::<Vec<_>>());
+    let all = runs
+        .into_iter()
+        .flat_map(|run| below(&run).filter(|below| below.is_dir()).chain([run.clone()]).collect::<Vec<_>>());
     let held = all.map(|run| run.join(HELD));
     let written = |file: &Path| -> Option<SystemTime> { fs::metadata(file).ok()?.modified().ok() };
     let held = held.filter(|file| Held::read(file).is_ok_and(|held| held.is_some()));
     held.filter_map(|file| Some((written(&file)?, file))).max().map(|(_, file)| file)
+}
+
+fn below(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 #[cfg(test)]
@@ -74,6 +84,7 @@ mod tests {
         assert_eq!(last_held(folder.path()), Some(run("2").join(HELD)));
         drop(held.remove(0));
         assert_eq!(last_held(folder.path()), Some(run("several/6.1").join(HELD)));
+        assert_eq!(last([run("several")]), Some(run("several/6.1").join(HELD)));
         let error = attach(&AttachArgs { run: Some(run("1")) }).unwrap_err();
         assert!(error.message.contains("is gone"), "{error}");
     }

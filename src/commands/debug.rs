@@ -52,7 +52,5 @@ fn attend(order: &Order<'_>, screen: Ui) -> (Result<ExitCode>, bool) {
     order.events.fact("shell", "exit or Ctrl-] ends the guest, and whatever debugger is there");
     screen.finish();
     let ended = sit_at(&mut shell, order);
-    let has_complained = shell.has_complained();
-    shell.close();
-    (ended, has_complained)
+    (ended, shell.close())
 }

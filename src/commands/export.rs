@@ -29,7 +29,7 @@ pub fn export(args: &ExportArgs) -> Result<()> {
             .hint("`tar xf FILE` makes a run directory of it, and `kdbg export` takes that"));
     }
     let file = file_of(&args.run)?;
-    let Recorded { mut recording, without, origin, .. } = recorded::open(&args.run)?;
+    let Recorded { mut recording, without, origin, cache: _held, .. } = recorded::open(&args.run)?;
     let hit = recording.place_of(args.hit)?;
     let output = args.output.clone().unwrap_or_else(|| file.with_file_name(format!("hit-{}.vmcore", args.hit)));
     recording.cut.iter().for_each(|cut| warn(cut));

@@ -35,7 +35,7 @@ pub fn pack(args: &PackArgs) -> Result<()> {
     let run =
         fs::canonicalize(if run == Path::new("") { Path::new(".") } else { run }).or_host("find the run directory")?;
     let report = report_of(&run)?;
-    let Recorded { recording, without, about: earlier, .. } = recorded::open(&recording)?;
+    let Recorded { recording, without, about: earlier, cache: _held, .. } = recorded::open(&recording)?;
     let KernelOf { release, build_id, vmlinux, .. } = recording.head.kernel;
     let recipe = recording.head.recipe;
     let mut files = all_of(&run)?;

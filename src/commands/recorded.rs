@@ -24,6 +24,8 @@ pub(super) struct Recorded {
     pub(super) about: Option<About>,
     /// The folder of a pack, which is there as long as this is.
     pub(super) unpacked: Option<Staging>,
+    /// A kernel of the cache is held as long as this is there.
+    pub(super) cache: Option<Cache>,
 }
 
 /// Who has put a vmlinux where it is, and so what gdb may run of what lies beside it.
@@ -50,7 +52,7 @@ pub(super) fn open(run: &Path) -> Result<Recorded> {
     // gdb and VS Code are started elsewhere.
     let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
     let cache = Cache::place().ok().map(Cache::unproved);
-    let recorded = with_kernel(Recording::open(&file)?, &folder.join(VMLINUX), cache.as_ref())?;
+    let recorded = with_kernel(Recording::open(&file)?, &folder.join(VMLINUX), cache)?;
     let about = pack::about(&folder).filter(|about| about.build_id == recorded.recording.head.kernel.build_id);
     Ok(with_sources(recorded, about, &folder))
 }
@@ -65,7 +67,7 @@ fn open_pack(pack: &Path) -> Result<Recorded> {
     if recording.head.kernel.build_id != about.build_id {
         return Err(Error::usage(format!("{} has the recording of another kernel than it says", pack.display())));
     }
-    let recorded = with_kernel(recording, &stage.path().join(VMLINUX), Some(&cache))?;
+    let recorded = with_kernel(recording, &stage.path().join(VMLINUX), Some(cache))?;
     let recorded = with_sources(recorded, Some(about), stage.path());
     Ok(Recorded { unpacked: Some(stage), ..recorded })
 }
@@ -82,43 +84,43 @@ fn with_sources(recorded: Recorded, about: Option<About>, folder: &Path) -> Reco
 /// Finds the kernel: where it was when the run was recorded, beside the recording, or wherever there is one with its build-id.
 ///
 /// Whoever has sent the recording says where it was, and may mean something that lies beside it: only a whole path counts.
-fn with_kernel(mut recording: Recording, beside: &Path, cache: Option<&Cache>) -> Result<Recorded> {
+fn with_kernel(mut recording: Recording, beside: &Path, cache: Option<Cache>) -> Result<Recorded> {
     let KernelOf { release, build_id, vmlinux, .. } = &recording.head.kernel;
     let was = Some(Path::new(vmlinux)).filter(|path| path.is_absolute() && is_plain(vmlinux)).map(Path::to_path_buf);
     let named = was.iter().map(PathBuf::as_path).chain([beside]).find(|path| has_build_id(path, build_id));
     let named = named.map(Path::to_path_buf);
-    let searched = if named.is_none() { by_build_id(build_id, release, cache) } else { None };
+    let searched = if named.is_none() { by_build_id(build_id, release, cache.as_ref()) } else { None };
     let is_searched = searched.is_some();
     let found = named.or(searched);
+    // Beside a link to it there may be anything.
+    let cached = found.as_deref().zip(cache.as_ref()).and_then(|(found, cache)| held(found, cache));
+    // What somebody deletes from the cache meanwhile is not there.
+    let found = cached.clone().or(found).filter(|found| has_build_id(found, build_id));
     let without = found.is_none().then(|| {
         format!(
             "there is no vmlinux with the build-id {build_id}, neither where it was ({vmlinux}) nor in the cache nor where \
              distributions put one: `kdbg build RECIPE` builds it again"
         )
     });
-    // Beside a link to it there may be anything.
-    let cached = found.as_deref().and_then(|found| among_kernels(found, cache));
-    // As long as it is debugged, and as one that is used.
-    if let (Some(cache), Some(kernel)) = (cache, cached.as_deref().and_then(Path::parent)) {
-        cache.hold(kernel);
-    }
     let origin = match &cached {
-        Some(_) => Origin::Cache,
-        None if is_searched => Origin::Host,
-        None => Origin::Foreign,
+        Some(_) if found.is_some() => Origin::Cache,
+        _ if is_searched => Origin::Host,
+        _ => Origin::Foreign,
     };
     let kernel = &mut recording.head.kernel;
     kernel.source = kernel.source.take().filter(|source| is_plain(source));
     // What begins otherwise than a whole path gdb may take for an option.
-    let shown = cached.or(found).or(was).unwrap_or_else(|| VMLINUX.into());
+    let shown = found.or(was).unwrap_or_else(|| VMLINUX.into());
     kernel.vmlinux = shown.to_string_lossy().into_owned();
-    Ok(Recorded { recording, without, commands: Vec::new(), origin, about: None, unpacked: None })
+    Ok(Recorded { recording, without, commands: Vec::new(), origin, about: None, unpacked: None, cache })
 }
 
-/// Where a file really is, if that is among the cache's kernels.
-fn among_kernels(file: &Path, cache: Option<&Cache>) -> Option<PathBuf> {
-    let kernels = fs::canonicalize(cache?.path("kernels")).ok()?;
-    fs::canonicalize(file).ok().filter(|file| file.starts_with(kernels))
+/// Where a file really is, if that is among the cache's kernels: its kernel is held then.
+fn held(file: &Path, cache: &Cache) -> Option<PathBuf> {
+    let kernels = fs::canonicalize(cache.path("kernels")).ok()?;
+    let file = fs::canonicalize(file).ok()?;
+    let key = file.strip_prefix(&kernels).ok()?.components().next()?;
+    cache.hold(&kernels.join(key)).then_some(file)
 }
 
 /// Whether a text of somebody else's can stand in a command that people copy, or that gdb gets.

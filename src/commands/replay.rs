@@ -29,8 +29,8 @@ pub fn replay(args: &ReplayArgs, cancel: &Cancel) -> Result<ExitCode> {
     offer(&recorded, server.address());
     let line = line(&recorded, server.address());
     ui::print(&line).or_host("write to standard output")?;
-    // The folder of a pack stays for as long as this does.
-    let Recorded { recording, unpacked: _folder, .. } = recorded;
+    // The folder of a pack, and a kernel of the cache, stay for as long as this does.
+    let Recorded { recording, unpacked: _folder, cache: _held, .. } = recorded;
     let mut replay = Replay::new(recording);
     loop {
         let left = server.client(cancel)?.serve(&mut replay, cancel)?;

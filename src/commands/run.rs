@@ -36,16 +36,16 @@ pub fn run(args: &RunArgs, cancel: &Cancel) -> Result<ExitCode> {
         return Err(Error::usage("--listen and --socket say where a debugger finds a guest that is held, and none is")
             .hint("say where with --hold HIT"));
     }
-    if args.hold.is_some() {
-        // One that is taken is told now, and not when there is a hit.
-        Server::listen(&args.listen.address())?;
-    }
     let recipes = loaded.for_each_kernel(&args.kernel)?;
     let mode = ui::Mode::detect(args.json);
     let (events, screen) = ui::start(mode);
     let cache = Cache::open()?;
     ensure_host(args.install, &recipes, &resolved, &cache, &events, cancel)?;
     let run_dir = RunDir::create(&loaded.recipe.name, args.out.as_deref())?;
+    if args.hold.is_some() {
+        // One that is taken is told now, and not when there is a hit.
+        Server::listen(&args.listen.address()).inspect_err(|_| drop(std::fs::remove_dir(run_dir.path())))?;
+    }
     let bench = Bench {
         resolved: &resolved,
         acceleration: args.accel.into(),

@@ -63,12 +63,13 @@ pub(super) fn next(bytes: &[u8]) -> Found<'_> {
         return Found::End;
     }
     let Some((prefix, rest)) = bytes.split_at_checked(PREFIX) else { return Found::Cut };
-    // A host that went down has the file's new length on disk, and what was to be there not.
-    if bytes.iter().all(|byte| *byte == 0) {
-        return Found::Cut;
-    }
     let number = |from: usize| prefix[from..from + 8].try_into().map(u64::from_le_bytes).unwrap_or_default();
+    // A host that went down may have the file's new length on disk, and zeros where the last chunk was to be.
+    let ends_within = |length: usize| bytes[length.min(bytes.len()) - 1..].iter().all(|byte| *byte == 0);
     if xxh3_64(&prefix[..PREFIX - 8]) != number(20) {
+        if ends_within(PREFIX) {
+            return Found::Cut;
+        }
         return Found::Damaged("the head of a chunk is not what was written");
     }
     let Some(kind) = Kind::ALL.into_iter().find(|kind| prefix.starts_with(kind.bytes())) else {
@@ -81,6 +82,7 @@ pub(super) fn next(bytes: &[u8]) -> Found<'_> {
         true => Found::Whole(kind, content, PREFIX + content.len()),
         // The last one may have been under way when the host went down.
         false if rest.len() == content.len() && matches!(kind, Kind::Pages | Kind::Hit) => Found::Cut,
+        false if ends_within(PREFIX + content.len()) => Found::Cut,
         false => Found::Damaged("the content of a chunk is not what was written"),
     }
 }

@@ -78,7 +78,7 @@ pub struct KernelOf {
     pub build_id: String,
     /// Where vmlinux was.
     pub vmlinux: String,
-    /// Where its source was, if it was there; older recordings do not say.
+    /// Where its source was, if it was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }

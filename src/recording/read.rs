@@ -15,6 +15,9 @@ use crate::server::description::Layout;
 /// What mends a recording that cannot be read.
 const AGAIN: &str = "record it again: `kdbg run RECIPE --record`";
 
+/// More than the registers of a CPU take, in bytes.
+const LONGEST_REGISTERS: usize = 64 << 10;
+
 /// A recording.
 #[derive(Debug)]
 pub struct Recording {
@@ -110,8 +113,14 @@ impl Parse {
             } else {
                 "it does not begin as one"
             };
-            return Err(Error::usage(format!("{} is no recording that this kdbg reads: {why}", self.path.display()))
-                .hint("name a run directory that has a recording.kdbg, or that file"));
+            let hint = if bytes.starts_with(&MAGIC[..7]) {
+                AGAIN
+            } else {
+                "name a run directory that has a recording.kdbg, or that file"
+            };
+            return Err(
+                Error::usage(format!("{} is no recording that this kdbg reads: {why}", self.path.display())).hint(hint)
+            );
         }
         self.at = MAGIC.len();
         let head: Head = match next(&bytes[self.at..]) {
@@ -194,8 +203,11 @@ impl Parse {
                 let new = add(packed)?;
                 let cpus = into.head.cpus;
                 let fits = stop.cpu < cpus && stop.registers.len() == cpus as usize && is_printable(&stop.probe);
+                let fits = fits && stop.registers.iter().all(|registers| registers.len() <= LONGEST_REGISTERS);
                 let are_there =
                     pages.iter().all(|(page, number)| u64::from(*page) < memory && into.contents.has(*number));
+                // Each page once: what somebody packs may be many times as long as it was.
+                let are_there = are_there && pages.is_sorted_by(|(one, _), (other, _)| one < other);
                 // Each new content is that of a page.
                 if !fits || !are_there || std::mem::take(&mut self.ahead) + new.len() > pages.len() {
                     return wrong("a hit is not what was written");

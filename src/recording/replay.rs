@@ -200,10 +200,20 @@ impl Behind for Replay {
 
     fn set_registers(&mut self, cpu: u32, bytes: &[u8]) -> Result<bool> {
         let fits = self.all_registers(cpu).is_some_and(|registers| registers.len() == bytes.len());
-        if fits {
-            self.registers.insert((self.at, cpu), bytes.to_vec());
+        if !fits {
+            return Ok(false);
         }
-        Ok(fits)
+        let mut bytes = bytes.to_vec();
+        if let Some(pc) = self.pc(cpu).filter(|_| self.beside == Some(cpu)) {
+            let layout = &self.recording.layout;
+            // GDB writes all of them, the one that it was told otherwise too.
+            match layout.value(&bytes, "rip") == Some(pc.wrapping_add(1)) {
+                true => drop(layout.set(&mut bytes, "rip", pc)),
+                false => self.beside = None,
+            }
+        }
+        self.registers.insert((self.at, cpu), bytes);
+        Ok(true)
     }
 
     fn read(&mut self, cpu: Option<u32>, address: u64, into: &mut [u8]) -> Result<usize> {
@@ -268,9 +278,12 @@ impl Behind for Replay {
         };
         // Of a hit that is still to be told it was said already which one it is.
         let here = self.untold.take() == Some(forwards);
-        self.beside = None;
+        let beside = self.beside.take();
         let halt = match stepped {
-            Some(cpu) if here && self.is_at_hit_of(cpu) => self.stand_at(self.at, Why::Interrupted),
+            // What GDB takes for an instruction behind a breakpoint is no step over one: another CPU may stop.
+            Some(cpu) if here && (self.is_at_hit_of(cpu) || beside == Some(cpu)) => {
+                self.stand_at(self.at, Why::Interrupted)
+            }
             Some(cpu) => self.step(forwards, cpu),
             None => {
                 self.lifted.clear();

@@ -205,6 +205,14 @@ fn a_hit_with_many_pages_is_written_in_parts_that_are_nothing_without_it() {
         assert_eq!(u32::from_le_bytes(number) as usize, page + 1);
     }
     let bytes = fs::read(&path).unwrap();
+    let whole = bytes.len() - written.bytes;
+    for from in (whole..bytes.len() - 1).step_by(13) {
+        let mut zeroed = bytes.clone();
+        zeroed[from..].fill(0);
+        fs::write(&path, &zeroed).unwrap();
+        let recording = Recording::open(&path).unwrap_or_else(|error| panic!("{from} behind {whole}: {error}"));
+        assert!(recording.hits.len() == 1 && recording.cut.is_some(), "{from}");
+    }
     for missing in [1, written.bytes / 2, written.bytes - 1] {
         fs::write(&path, &bytes[..bytes.len() - missing]).unwrap();
         let recording = Recording::open(&path).unwrap();
@@ -332,6 +340,8 @@ fn what_no_kdbg_has_recorded_is_refused() {
         vec![hit(stop(1), &[], &[]), ahead(&page), hit(stop(1), &[(8, 1)], &page)],
         vec![hit(Stop { cpu: 2, ..stop(1) }, &[], &[])],
         vec![hit(named, &[], &[])],
+        vec![hit(stop(1), &[(8, 0), (8, 0)], &[])],
+        vec![hit(Stop { registers: vec![vec![0; 1 << 20]; 2], ..stop(1) }, &[], &[])],
     ];
     for (at, chunks) in chunks.iter().enumerate() {
         let error = foreign(&path, &head(), chunks).unwrap_err();

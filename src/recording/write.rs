@@ -159,14 +159,15 @@ impl Writer {
         }
         written.changed = index.pages.len();
         written.bytes += self.append(Kind::Hit, &pack(&index, &contents)?)?;
-        self.file.sync_data()?;
         Ok(written)
     }
 
-    /// Gives how many bytes that are.
+    /// Appends a chunk, and has it on disk. Gives how many bytes that are.
     fn append(&mut self, kind: Kind, content: &[u8]) -> io::Result<usize> {
         let chunk = chunk(kind, content);
         self.file.write_all(&chunk)?;
+        // Of several only the last one may be lost.
+        self.file.sync_data()?;
         Ok(chunk.len())
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -223,23 +223,28 @@ impl Drop for Server {
 
 /// Binds a Unix socket. One that a kdbg that was killed has left there is taken out of the way: nobody listens to it.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    // Of two that find the same one, the second finds the first one's.
-    let lock = fs::File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
-    let bound = UnixListener::bind(path);
-    let is_left = || {
-        let found = fs::symlink_metadata(path).ok()?;
-        let is_own = found.file_type().is_socket() && found.uid() == rustix::process::geteuid().as_raw();
-        let refused = UnixStream::connect(path).err()?.kind() == io::ErrorKind::ConnectionRefused;
-        (is_own && refused).then_some(())
-    };
-    match bound {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && lock.is_ok() && is_left().is_some() => {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+            // Of two that find the same one, the second finds the first one's. Nobody waits: that one may be at it for long.
+            let lock = fs::File::open(folder)?;
+            if lock.try_lock().is_err() || !is_left(path) {
+                return Err(error);
+            }
             fs::remove_file(path)?;
             UnixListener::bind(path)
         }
         bound => bound,
     }
+}
+
+/// Whether nobody has this socket of one's own any more. A datagram's socket cannot connect to one that somebody has, and he hears
+/// nothing of it.
+fn is_left(path: &Path) -> bool {
+    let is_own = fs::symlink_metadata(path)
+        .is_ok_and(|found| found.file_type().is_socket() && found.uid() == rustix::process::geteuid().as_raw());
+    let connected = UnixDatagram::unbound().and_then(|probe| probe.connect(path));
+    is_own && connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn remove(path: &Path) {

@@ -179,7 +179,15 @@ fn a_socket_that_a_killed_kdbg_has_left_is_no_obstacle_and_a_file_is() {
     // The standard library deletes none.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    drop(Server::listen(&Address::Unix(path.clone())).unwrap());
+    // Whoever has the folder, as kdbg has its run directory, is not waited for.
+    let folder_of_a_run = std::fs::File::open(folder.path()).unwrap();
+    folder_of_a_run.lock().unwrap();
+    assert!(Server::listen(&Address::Unix(path.clone())).is_err());
+    drop(folder_of_a_run);
+    let server = Server::listen(&Address::Unix(path.clone())).unwrap();
+    assert!(Server::listen(&Address::Unix(path.clone())).is_err());
+    assert!(server.client_within(Duration::ZERO, &Cancel::default()).unwrap().is_none(), "it has heard nothing");
+    drop(server);
     std::fs::write(&path, "mine").unwrap();
     assert!(Server::listen(&Address::Unix(path.clone())).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");

@@ -183,14 +183,9 @@ impl Shell {
         self.terminal.write_all(bytes).map_err(|_| self.guest.post_mortem())
     }
 
-    /// Whether the guest's kernel has complained, as far as that was told: only where debuggers come.
-    pub fn has_complained(&self) -> bool {
-        self.has_complained
-    }
-
-    /// Ends the guest.
-    pub fn close(mut self) {
-        self.guest.stop();
+    /// Ends the guest. Gives whether its kernel has complained, told or not.
+    pub fn close(mut self) -> bool {
+        !self.guest.stop().is_empty() || self.has_complained
     }
 }
 

@@ -471,6 +471,10 @@ impl Running {
         self.stdout.is_over() && self.stderr.is_over()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

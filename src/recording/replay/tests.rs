@@ -90,8 +90,29 @@ fn a_breakpoint_at_which_a_step_of_another_cpu_ends_is_no_hit() {
     assert_eq!(go(&mut replay, Move::Step(1)), (2, Why::Trap));
     let pc = |replay: &mut Replay, cpu| replay.registers(cpu).unwrap()[..2].to_vec();
     assert_eq!((replay.halted().cpu, pc(&mut replay, 1), pc(&mut replay, 0)), (1, vec![2, 2], vec![0, 2]));
+    // What GDB writes back, with another register changed.
+    for _ in 0..2 {
+        let mut all = replay.registers(1).unwrap();
+        all[30] = 7;
+        assert!(replay.set_registers(1, &all).unwrap());
+        assert_eq!((pc(&mut replay, 1), replay.registers(1).unwrap()[30]), (vec![2, 2], 7));
+    }
     assert_eq!(go(&mut replay, Move::Continue), (2, Why::Breakpoint));
     assert_eq!((replay.halted().cpu, pc(&mut replay, 1)), (0, vec![1, 2]));
+    replay.left().unwrap();
+    for at in [0x200, 0x201] {
+        assert!(replay.set(Breakpoint::Software(at)).unwrap());
+    }
+    assert_eq!(go(&mut replay, Move::Step(1)), (2, Why::Trap));
+    assert_eq!(go(&mut replay, Move::Step(1)), (2, Why::Breakpoint), "a step of several steps");
+    assert_eq!(replay.halted().cpu, 0, "whose hit it is");
+    replay.left().unwrap();
+    assert!(replay.set(Breakpoint::Software(0x200)).unwrap() && replay.set(Breakpoint::Software(0x201)).unwrap());
+    assert_eq!(go(&mut replay, Move::Step(1)), (2, Why::Trap));
+    let mut all = replay.registers(1).unwrap();
+    all[0] = 0x77;
+    assert!(replay.set_registers(1, &all).unwrap());
+    assert_eq!(pc(&mut replay, 1), [0x77, 2], "one that is put elsewhere is there");
 }
 
 #[test]
